@@ -1,0 +1,1 @@
+"""The ground: configuration, data contracts, Ray runtime, data pipelines and artifacts."""

@@ -1,0 +1,208 @@
+"""The model store: versioned folders with a manifest, and the aliases that say which version serves.
+
+::
+
+    ROOT/<name>/v0001/manifest.json, <files of the model>
+    ROOT/<name>/aliases.json        {"champion": "v0001", "challenger": "v0002"}
+
+``name`` says what the model is for: ``forecaster``, ``recommender``, ``policy/<category>``. A version appears in one
+rename when it is complete and never changes after; an alias moves in one rename too.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cluster.errors import ArtifactError
+
+Alias = Literal["champion", "challenger"]
+_VERSION = re.compile(r"v(\d{4,})")
+_PACKAGES = ("cluster", "forecasting", "recsys", "rl", "serve", "restock")
+
+
+class Manifest(BaseModel):
+    """What a stored model is, where it came from and how good it was.
+
+    ``trained_until_on`` is the first day that the model has **not** seen: it may decide from that day on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    kind: str
+    created_at: datetime
+    seed: int
+    trained_until_on: date
+    config: dict[str, Any]
+    config_digest: str
+    data_digest: str
+    code_digest: str
+    metrics: dict[str, Any]
+    schema_version: int = 1
+
+
+def digest_of(value: Any) -> str:
+    """Short stable digest of anything JSON can write; dates are written as ISO strings."""
+    text = json.dumps(value, sort_keys=True, default=str, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def code_digest() -> str:
+    """Digest of Restock's own source files, as installed."""
+    root = Path(__file__).resolve().parent.parent
+    total = hashlib.sha256()
+    for package in _PACKAGES:
+        for path in sorted((root / package).rglob("*.py")):
+            total.update(path.relative_to(root).as_posix().encode())
+            total.update(path.read_bytes())
+    return total.hexdigest()[:16]
+
+
+def make_manifest(
+    name: str,
+    *,
+    kind: str,
+    seed: int,
+    trained_until_on: date,
+    config: dict[str, Any],
+    data_digest: str,
+    metrics: dict[str, Any],
+) -> Manifest:
+    """Manifest of a model made now by this code."""
+    return Manifest(
+        name=name,
+        kind=kind,
+        created_at=datetime.now(UTC),
+        seed=seed,
+        trained_until_on=trained_until_on,
+        config=config,
+        config_digest=digest_of(config),
+        data_digest=data_digest,
+        code_digest=code_digest(),
+        metrics=metrics,
+    )
+
+
+class StoredVersion:
+    """One complete version: its folder and its manifest."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+
+    @property
+    def version(self) -> str:
+        """``v0001`` and so on; grows with every write."""
+        return self.folder.name
+
+
+class ArtifactStore:
+    """Reads and writes versions below ``root``; the folder is made on the first write."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Yield an empty folder beside the store's own; drop it unless :meth:`publish` took it."""
+        self._folder(name).mkdir(parents=True, exist_ok=True)
+        draft = self._folder(name) / f".draft-{os.getpid()}-{datetime.now(UTC).timestamp():.6f}"
+        draft.mkdir()
+        try:
+            yield draft
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def publish(self, draft: Path, manifest: Manifest) -> StoredVersion:
+        """Turn a draft into the next version of ``manifest.name``, in one rename."""
+        (draft / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n")
+        numbers = [int(version[1:]) for version in self.versions(manifest.name)]
+        number = max(numbers, default=0) + 1
+        while True:
+            target = self._folder(manifest.name) / f"v{number:04d}"
+            try:
+                draft.rename(target)
+            except OSError:
+                # Somebody else published this number between the listing and the rename.
+                if not target.exists():
+                    raise
+                number += 1
+            else:
+                return StoredVersion(target, manifest)
+
+    def versions(self, name: str) -> list[str]:
+        """Complete versions of a model, oldest first."""
+        if not self._folder(name).is_dir():
+            return []
+        found = [path.name for path in self._folder(name).iterdir() if _VERSION.fullmatch(path.name)]
+        return sorted(found, key=lambda version: int(version[1:]))
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Models that have at least one version, in order, e.g. all below ``policy/``."""
+        if not self.root.is_dir():
+            return []
+        folders = {path.parent.parent for path in self.root.glob("**/v*/manifest.json")}
+        found = sorted(folder.relative_to(self.root).as_posix() for folder in folders)
+        return [name for name in found if name.startswith(prefix)]
+
+    def load(self, name: str, version: str = "champion") -> StoredVersion:
+        """Version of a model, by number (``v0002``) or alias.
+
+        Raises
+        ------
+        ArtifactError
+            If there is none, or its manifest cannot be read.
+        """
+        number = self.aliases(name).get(version, version)
+        folder = self._folder(name) / number
+        if not folder.is_dir():
+            raise ArtifactError(
+                f"no {version} of model '{name}' in {self.root}; train it with 'restock train' or name another version"
+            )
+        try:
+            manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
+        except (OSError, ValidationError) as error:
+            raise ArtifactError(f"{folder}/manifest.json cannot be read ({error}); train the model again") from error
+        return StoredVersion(folder, manifest)
+
+    def aliases(self, name: str) -> dict[str, str]:
+        """Which version each alias of a model points to."""
+        path = self._folder(name) / "aliases.json"
+        if not path.exists():
+            return {}
+        return dict(json.loads(path.read_text()))
+
+    def promote(self, name: str, version: str, *, alias: Alias = "champion") -> None:
+        """Point an alias at a version, in one rename."""
+        self.load(name, version)
+        aliases = self.aliases(name) | {alias: version}
+        path = self._folder(name) / "aliases.json"
+        beside = path.with_suffix(f".{os.getpid()}.tmp")
+        beside.write_text(json.dumps(aliases, indent=2, sort_keys=True) + "\n")
+        beside.replace(path)
+
+    def _folder(self, name: str) -> Path:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?", name) or ".." in name:
+            raise ArtifactError(f"model name {name!r} may hold letters, digits, '_', '-', '.' and one '/'")
+        return self.root / name
+
+
+def slug_of(text: str) -> str:
+    """Name usable as a folder and unique to the text: readable words, then a short digest.
+
+    >>> slug_of("FLUID MILK/PRODUCTS")
+    'fluid-milk-products-6dd407'
+    """
+    words = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40]
+    return f"{words}-{digest_of(text)[:6]}".lstrip("-")

@@ -1,0 +1,231 @@
+"""The settings tree. Loaded once at the entry point and passed down as an argument.
+
+Precedence: ``--set a.b=1`` > file > defaults. The environment gives addresses and secrets only, by the names that a
+setting refers to (``password_env``, ``RAY_ADDRESS``). ``configs/*.toml`` beside this module differ in numbers only.
+"""
+
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cluster.errors import ConfigError
+
+CONFIG_FOLDER = Path(__file__).parent / "configs"
+
+
+class _Section(BaseModel):
+    """Base of every section: frozen, and a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RuntimeSettings(_Section):
+    """Where Ray runs and what it may use."""
+
+    address: str = Field("local", description="'local' starts Ray here; 'auto' or an address joins a running cluster")
+    num_cpus: int | None = Field(None, ge=1, description="CPUs that a local Ray offers; default: all of this machine")
+    num_gpus: int | None = Field(None, ge=0, description="GPUs that a local Ray offers; default: what Ray detects")
+    object_store_mb: int = Field(400, ge=100, description="shared memory of a local Ray")
+
+
+class TableSource(_Section):
+    """Where one table comes from and how its columns are called there."""
+
+    uri: str | None = Field(None, description="CSV or Parquet: a path, a glob or any fsspec URI")
+    sql_url: str | None = Field(None, description="SQLAlchemy URL; ${NAME} is replaced by that environment variable")
+    query: str | None = Field(None, description="SQL query or table name, with sql_url")
+    columns: dict[str, str] = Field(default_factory=dict, description="our column name -> the shop's column name")
+    constants: dict[str, str | float] = Field(
+        default_factory=dict, description="our column name -> one value for all rows"
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "TableSource":
+        if (self.uri is None) == (self.sql_url is None):
+            raise ValueError("give either uri or sql_url")
+        if (self.sql_url is None) != (self.query is None):
+            raise ValueError("sql_url and query go together")
+        return self
+
+
+class DataSettings(_Section):
+    """What history is read, how it is cleaned and which series are planned."""
+
+    name: str = Field("shop", pattern=r"^[A-Za-z0-9_.-]+$", description="name of the dataset in the home folder")
+    sample: Literal["complete-journey"] | None = Field(None, description="read the public sample instead of tables")
+    tables: dict[str, TableSource] = Field(default_factory=dict, description="table name -> source")
+    frequency: Literal["D", "W"] = Field("D", description="one period is a day or a week")
+    num_shards: int = Field(8, ge=1, description="Parquet files that history is split into, by series")
+    max_quarantine_share: float = Field(0.2, ge=0, le=1, description="more quarantined rows than this stop the load")
+    outlier_iqr: float = Field(20.0, gt=0, description="sales above the upper quartile by this many IQRs are flagged")
+    notice_periods: int = Field(28, ge=0, description="periods ahead that promotions are announced if no date is given")
+    holidays: str = Field("US", description="country of public holidays when the market table has none; '' for none")
+    max_series: int | None = Field(
+        None, ge=1, description="plan the series that sold most on training periods; default all"
+    )
+    normalisation: Literal["standard", "min-max"] = Field("standard", description="how features are scaled")
+
+
+class SplitSettings(_Section):
+    """Which periods teach, choose and judge. Counted back from the end of history (or from --until)."""
+
+    test_periods: int = Field(56, ge=1, description="held out from everything; the replay and the gate use it")
+    policy_periods: int = Field(
+        112, ge=14, description="before the test: policies train and textbook rules are tuned on it"
+    )
+    validation_periods: int = Field(28, ge=7, description="end of the policy periods: chooses checkpoints")
+
+
+class ForecastSettings(_Section):
+    """The demand forecaster."""
+
+    horizon: int = Field(28, ge=2, description="periods ahead")
+    context: int = Field(56, ge=8, description="periods of history that the model reads")
+    levels: tuple[float, ...] = Field((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99))
+    hidden: int = Field(64, ge=4, description="width of the LSTM")
+    epochs: int = Field(6, ge=1)
+    windows_per_series: int = Field(40, ge=1, description="training windows drawn per series and epoch")
+    batch_size: int = Field(256, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    num_workers: int = Field(1, ge=1, description="Ray Train workers")
+    use_gpu: bool = False
+
+
+class RecommenderSettings(_Section):
+    """The recommender."""
+
+    model: Literal["transformer", "gru"] = "transformer"
+    hidden: int = Field(64, ge=4)
+    max_sequence: int = Field(50, ge=2, description="most recent events read per user")
+    epochs: int = Field(4, ge=1)
+    batch_size: int = Field(128, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    num_negatives: int = Field(256, ge=1, description="items sampled per batch for the softmax")
+    min_item_users: int = Field(10, ge=1, description="items bought by fewer users are not recommended")
+    num_workers: int = Field(1, ge=1, description="Ray Train workers")
+    use_gpu: bool = False
+
+
+class AssumptionSettings(_Section):
+    """What is assumed where the shop gives no supplier terms, costs or stock. Every report says 'assumed'."""
+
+    unit_cost_share: float = Field(0.7, gt=0, lt=1, description="unit cost over price")
+    holding_share_per_day: float = Field(
+        0.01, gt=0, description="holding cost per day over unit cost: capital, space, waste"
+    )
+    lost_sale_share: float = Field(1.0, gt=0, description="cost of a lost sale over unit margin")
+    fixed_order_cost: float = Field(0.25, ge=0, description="per order line: picking, receiving, booking")
+    lead_time_days: tuple[int, ...] = Field((2, 3, 4, 5), description="one per category, dealt out in id order")
+    lead_time_jitter_days: int = Field(1, ge=0, description="a delivery is this many days early or late at most")
+    review_period_days: int = Field(1, ge=1)
+    pack_sizes: tuple[int, ...] = Field((1, 6, 12, 24), description="the largest pack within pack_cover_days is taken")
+    pack_cover_days: float = Field(3.0, gt=0, description="days of mean demand that one pack may cover at most")
+    capacity_days: float = Field(60.0, gt=0, description="storage per series, in days of mean demand")
+
+
+class PolicySettings(_Section):
+    """Learned replenishment policies."""
+
+    algorithms: tuple[Literal["dqn", "ppo"], ...] = ("dqn", "ppo")
+    max_categories: int = Field(6, ge=1, description="categories that get learned policies, by cost at stake")
+    min_category_series: int = Field(5, ge=1, description="a smaller category keeps its textbook rule")
+    hidden: int = Field(64, ge=4)
+    num_rows: int = Field(512, ge=1, description="simulated series stepped at once")
+    rollout_periods: int = Field(32, ge=2)
+    budget_steps_ppo: int = Field(1_000_000, ge=1_000, description="series-periods simulated per trial")
+    budget_steps_dqn: int = Field(600_000, ge=1_000)
+    learning_rate_ppo: float = Field(2e-3, gt=0)
+    learning_rate_dqn: float = Field(1e-3, gt=0)
+    gamma: float = Field(0.99, gt=0, lt=1)
+    cpus_per_trial: float = Field(1.0, gt=0)
+    gpus_per_trial: float = Field(0.0, ge=0)
+    bootstrap_samples: int = Field(2_000, ge=100, description="resamples of series behind each interval")
+    confidence: float = Field(0.95, gt=0, lt=1, description="of the interval that the gate asks to be clear of zero")
+
+
+class ServeSettings(_Section):
+    """The HTTP service."""
+
+    host: str = Field("127.0.0.1", description="address that HTTP binds to")
+    port: int = Field(8000, ge=0, le=65535)
+    request_timeout_s: float = Field(30.0, gt=0)
+    max_body_bytes: int = Field(4_000_000, ge=1_000)
+    max_series_per_request: int = Field(1_000, ge=1)
+    num_replicas: int = Field(1, ge=1, description="replicas of each deployment")
+
+
+class Settings(_Section):
+    """The whole tree, stored in every Manifest."""
+
+    home: Path = Field(Path(".restock"), description="folder of datasets, models and reports")
+    seed: int = Field(0, ge=0, description="one seed for every random draw")
+    runtime: RuntimeSettings = RuntimeSettings()
+    data: DataSettings = DataSettings()
+    split: SplitSettings = SplitSettings()
+    forecast: ForecastSettings = ForecastSettings()
+    recommender: RecommenderSettings = RecommenderSettings()
+    assumptions: AssumptionSettings = AssumptionSettings()
+    policy: PolicySettings = PolicySettings()
+    serve: ServeSettings = ServeSettings()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Settings":
+        if self.split.validation_periods >= self.split.policy_periods:
+            raise ValueError("split.validation_periods must be shorter than split.policy_periods")
+        return self
+
+
+def load_settings(config: str | Path | None = None, *, overrides: Sequence[str] = ()) -> Settings:
+    """Read a TOML file (a path, or the name of one in ``cluster/configs``) and apply ``a.b=value`` overrides.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or not TOML, or a key or value is wrong; the message names the key.
+    """
+    tree = _read_toml(config) if config is not None else {}
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
+        where = f"{config}: " if config is not None else ""
+        raise ConfigError(f"{where}{'; '.join(lines)}; see docs/configuration.md for every key") from error
+
+
+def _read_toml(config: str | Path) -> dict[str, Any]:
+    path = Path(config)
+    named = CONFIG_FOLDER / f"{config}.toml"
+    if not path.is_file() and named.is_file():
+        path = named
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        known = ", ".join(sorted(p.stem for p in CONFIG_FOLDER.glob("*.toml")))
+        raise ConfigError(
+            f"{config}: cannot be read ({error.strerror}); give a TOML file or one of: {known}"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{config}: not valid TOML ({error}); mend that line") from error
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: write it as section.key=value")
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = text
+    *sections, leaf = key.strip().split(".")
+    for section in sections:
+        branch = tree.setdefault(section, {})
+        if not isinstance(branch, dict):
+            raise ConfigError(f"--set {override}: '{section}' is a value, not a section")
+        tree = branch
+    tree[leaf] = value

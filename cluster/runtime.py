@@ -1,0 +1,89 @@
+"""Ray, on a laptop or a cluster: one context manager that every verb enters."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cluster.config import RuntimeSettings
+from cluster.errors import ConfigError
+
+# Read by Ray and by numeric libraries when they are imported, in this process and in its workers.
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "RAY_worker_niceness": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+def set_environment() -> None:
+    """Give Ray and the numeric libraries our defaults; what the user has set stays."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def connect(settings: RuntimeSettings) -> Iterator[None]:
+    """Start a local Ray or join a cluster; leave as it was found.
+
+    A Ray that this process has already started or joined is used and left running.
+
+    Raises
+    ------
+    ConfigError
+        If no cluster answers at ``settings.address``.
+    """
+    set_environment()
+    import ray  # here, so that verbs which need no Ray do not pay for its import
+
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        if settings.address == "local":
+            _start_local(settings)
+        else:
+            ray.init(address=settings.address, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"runtime.address={settings.address}: Ray does not start or answer there ({error}); "
+            "check the address, or use 'local'; 'restock doctor' says more"
+        ) from error
+    _quiet_data()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start_local(settings: RuntimeSettings) -> None:
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=settings.num_cpus,
+        num_gpus=settings.num_gpus,
+        object_store_memory=settings.object_store_mb * 1_000_000,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        # AF_UNIX paths are at most 107 characters: a long TMPDIR would not fit.
+        _temp_dir=os.path.join(tempfile.gettempdir(), "restock-ray"),  # noqa: PTH118 - Ray wants a string
+        _node_ip_address="127.0.0.1",
+    )
+
+
+def _quiet_data() -> None:
+    """Ray Data's own progress bars would fight with ours."""
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False

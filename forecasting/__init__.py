@@ -1,0 +1,1 @@
+"""How much will sell: quantile forecasts of demand and their baselines."""

@@ -1,0 +1,1 @@
+"""What sells to whom, with what, and instead of what."""

@@ -1,0 +1,1 @@
+"""Sequence models and the simple models they are measured against."""

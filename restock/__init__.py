@@ -1,0 +1,1 @@
+"""The front door: command line, main job and report."""

@@ -1,0 +1,1 @@
+"""How much to order: simulator, policies, training, replay and order plans."""

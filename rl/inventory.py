@@ -1,0 +1,141 @@
+"""What is on the shelf and on its way, and on which terms more can be had.
+
+Shapes: S series (or simulated rows), L periods until arrival. Periods are days on a daily panel, weeks on a weekly one.
+"""
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.integer] | npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostRates:
+    """What each series' decisions cost, in account currency.
+
+    Parameters
+    ----------
+    holding_S
+        Per unit on the shelf at the end of a period.
+    lost_sale_S
+        Per unit of demand not met from the shelf (lost margin and goodwill); per unit and period where backordered.
+    fixed_order_S
+        Per order line placed.
+    unit_cost_S
+        Purchase price per unit: values stock; not charged as a cost of the policy, since every sold unit pays it.
+    """
+
+    holding_S: FloatArray
+    lost_sale_S: FloatArray
+    fixed_order_S: FloatArray
+    unit_cost_S: FloatArray
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value_S = getattr(self, field.name)
+            if len(value_S) != len(self.holding_S) or not (np.isfinite(value_S) & (value_S >= 0)).all():
+                raise ValueError(f"{field.name} must hold one finite rate >= 0 per series")
+
+    @property
+    def critical_ratio_S(self) -> FloatArray:
+        """Newsvendor's optimal cycle service level, lost sale / (lost sale + holding)."""
+        total_S = np.maximum(self.lost_sale_S + self.holding_S, np.finfo(np.float32).tiny)
+        return self.lost_sale_S / total_S
+
+    def take(self, rows: Rows) -> "CostRates":
+        """Keep the given series, in the given order."""
+        return CostRates(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupplyTerms:
+    """On which terms each series can be ordered.
+
+    Parameters
+    ----------
+    lead_time_S
+        Planned lead time L in periods: an order placed in period t is on the shelf at the start of period t + L.
+    review_period_S
+        Periods R between two orders; an order must last L + R periods.
+    min_order_qty_S, pack_size_S
+        Units; an order is 0 or a multiple of the pack and at least the minimum.
+    order_cap_S, storage_capacity_S
+        Units, ``inf`` where there is none: most per order; most on hand and on order together.
+    costs
+        Cost rates of the same series.
+    """
+
+    lead_time_S: IntArray
+    review_period_S: IntArray
+    min_order_qty_S: FloatArray
+    pack_size_S: FloatArray
+    order_cap_S: FloatArray
+    storage_capacity_S: FloatArray
+    costs: CostRates
+
+    def __post_init__(self) -> None:
+        if len({len(getattr(self, field.name)) for field in fields(self) if field.name != "costs"}) != 1:
+            raise ValueError("every field of SupplyTerms must have one entry per series")
+        if (self.lead_time_S < 0).any() or (self.review_period_S < 1).any():
+            raise ValueError("lead times must be >= 0 and review periods >= 1")
+        if (self.pack_size_S <= 0).any() or (self.min_order_qty_S < 0).any():
+            raise ValueError("pack sizes must be > 0 and minimum order quantities >= 0")
+
+    def __len__(self) -> int:
+        return len(self.lead_time_S)
+
+    @property
+    def protection_interval_S(self) -> IntArray:
+        """L + R: the periods that an order placed now must cover."""
+        return self.lead_time_S + self.review_period_S
+
+    def take(self, rows: Rows) -> "SupplyTerms":
+        """Keep the given series, in the given order."""
+        arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "costs"}
+        return SupplyTerms(costs=self.costs.take(rows), **arrays)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InventoryState:
+    """Stock as the policy sees it: today's receipts are already on the shelf.
+
+    Parameters
+    ----------
+    on_hand_S
+        Units on the shelf.
+    on_order_SL
+        Units that arrive at the start of the next period (column 0), the one after it, ...
+    backorder_S
+        Units owed to customers.
+    reserved_S
+        Units on the shelf that are promised and cannot be sold.
+    """
+
+    on_hand_S: FloatArray
+    on_order_SL: FloatArray
+    backorder_S: FloatArray
+    reserved_S: FloatArray
+
+    def __post_init__(self) -> None:
+        for name in ("on_hand_S", "on_order_SL", "backorder_S", "reserved_S"):
+            if len(getattr(self, name)) != len(self.on_hand_S):
+                raise ValueError(f"{name} must have one row per series")
+
+    @property
+    def inventory_position_S(self) -> FloatArray:
+        """On hand + on order - backorder - reserved, units."""
+        return self.on_hand_S + self.on_order_SL.sum(axis=1) - self.backorder_S - self.reserved_S
+
+    def take(self, rows: Rows) -> "InventoryState":
+        """Keep the given series, in the given order."""
+        return replace(
+            self,
+            on_hand_S=self.on_hand_S[rows],
+            on_order_SL=self.on_order_SL[rows],
+            backorder_S=self.backorder_S[rows],
+            reserved_S=self.reserved_S[rows],
+        )

@@ -1,0 +1,1 @@
+"""Replenishment policies: textbook rules and learned ones behind one protocol."""

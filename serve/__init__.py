@@ -1,0 +1,1 @@
+"""The HTTP service: Ray Serve deployments composed by handles."""

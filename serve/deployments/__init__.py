@@ -1,0 +1,1 @@
+"""One Ray Serve deployment per model, and the planner that composes them."""
