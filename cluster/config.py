@@ -71,13 +71,13 @@ class DataSettings(_Section):
 
 
 class SplitSettings(_Section):
-    """Which periods teach, choose and judge. Counted back from the end of history (or from --until)."""
+    """Which days teach, choose and judge, counted back from the end of history (or from --until)."""
 
-    test_periods: int = Field(56, ge=1, description="held out from everything; the replay and the gate use it")
-    policy_periods: int = Field(
+    test_days: int = Field(56, ge=1, description="held out from everything; the replay and the gate use it")
+    policy_days: int = Field(
         112, ge=14, description="before the test: policies train and textbook rules are tuned on it"
     )
-    validation_periods: int = Field(28, ge=7, description="end of the policy periods: chooses checkpoints")
+    validation_days: int = Field(28, ge=7, description="end of the policy days: chooses checkpoints")
 
 
 class ForecastSettings(_Section):
@@ -174,8 +174,8 @@ class Settings(_Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Settings":
-        if self.split.validation_periods >= self.split.policy_periods:
-            raise ValueError("split.validation_periods must be shorter than split.policy_periods")
+        if self.split.validation_days >= self.split.policy_days:
+            raise ValueError("split.validation_days must be less than split.policy_days")
         return self
 
 

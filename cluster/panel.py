@@ -86,7 +86,7 @@ class DemandPanel:
     in_stock_ST
         False where the shelf was empty for a part of the period: sales there are "at least" (censored demand).
     price_ST
-        Unit price in account currency; the last known price is carried on and the first one carried back. Not known ahead.
+        Unit price in account currency, not known ahead; the last known price is carried on, the first one back.
     promotion_SXP
         Intensity in [0, 1] per channel of ``promotion_names``, also for periods after T that are already announced.
     holiday_X
