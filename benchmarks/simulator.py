@@ -74,7 +74,7 @@ def _run_bare(demand_TN: np.ndarray) -> float:
         cost += float(on_hand_N.sum() + 4 * (demand_N - sold_N).sum())
         position_N += order_N - sold_N
         slot = period % _LEAD_TIME
-        # The slot holds what was ordered L periods before the next one: it arrives now, and today's order takes its place.
+        # The next slot holds what was ordered L - 1 periods ago: it is on the shelf when the next period starts.
         pipeline_LN[slot], arriving_N = order_N, pipeline_LN[(slot + 1) % _LEAD_TIME].copy()
         on_hand_N += arriving_N
         pipeline_LN[(slot + 1) % _LEAD_TIME] = 0
