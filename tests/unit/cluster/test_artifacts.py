@@ -43,9 +43,14 @@ def test_an_alias_moves_and_is_read_back(tmp_path):
 
 def test_an_interrupted_write_leaves_no_version(tmp_path):
     store = ArtifactStore(tmp_path)
-    with pytest.raises(KeyboardInterrupt), store.writing("forecaster") as draft:
-        (draft / "half").write_text("half")
-        raise KeyboardInterrupt
+
+    def write_half():
+        with store.writing("forecaster") as draft:
+            (draft / "half").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
     assert store.versions("forecaster") == []
     assert list((tmp_path / "forecaster").iterdir()) == []
 
