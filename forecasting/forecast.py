@@ -3,6 +3,7 @@
 Shapes: S series, H horizon periods, Q quantile levels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +55,33 @@ class Forecast:
             mean_SH=self.mean_SH[rows],
             marginal_SHQ=self.marginal_SHQ[rows],
             cumulative_SHQ=self.cumulative_SHQ[rows],
+        )
+
+    def at_levels(self, levels: Sequence[float]) -> "Forecast":
+        """The same demand at other quantile levels, linear between the forecast's own in the normal score of the level.
+
+        Raises
+        ------
+        ValueError
+            If a level lies outside the forecast's own: its tail is not known.
+        """
+        score_Q, score_N = ndtri(self.levels_Q.astype(np.float64)), ndtri(np.asarray(levels, dtype=np.float64))
+        # float32 levels lie a hair beside the numbers that users write.
+        if len(score_N) == 0 or score_N.min() < score_Q[0] - 1e-6 or score_N.max() > score_Q[-1] + 1e-6:
+            raise ValueError(f"levels must be within {self.levels_Q[0]:.4g} and {self.levels_Q[-1]:.4g}, got {levels}")
+        right_N = np.clip(np.searchsorted(score_Q, score_N), 1, len(score_Q) - 1)
+        left_N = right_N - 1
+        weight_N = np.clip((score_N - score_Q[left_N]) / (score_Q[right_N] - score_Q[left_N]), 0, 1)
+
+        def interpolate(quantile_SHQ: FloatArray) -> FloatArray:
+            value_SHN = quantile_SHQ[:, :, left_N] * (1 - weight_N) + quantile_SHQ[:, :, right_N] * weight_N
+            return value_SHN.astype(np.float32)
+
+        return Forecast(
+            levels_Q=np.asarray(levels, dtype=np.float32),
+            mean_SH=self.mean_SH,
+            marginal_SHQ=interpolate(self.marginal_SHQ),
+            cumulative_SHQ=interpolate(self.cumulative_SHQ),
         )
 
     def mean_over_S(self, interval_S: npt.NDArray[np.integer]) -> FloatArray:

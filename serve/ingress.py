@@ -1,0 +1,161 @@
+"""The HTTP routes, and nothing else: a route checks its input, asks one deployment and writes the answer.
+
+Errors: ``serve.problems``. Size, time, headers, log: ``serve.guard``. This module imports no model and no torch.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from importlib.metadata import version as version_of
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp
+
+from cluster.config import Settings
+from cluster.errors import DataError
+from serve import schemas
+from serve.guard import Limits, guard_api, log_to_stdout
+from serve.problems import MEDIA_TYPE, NotReadyError, add_problem_handlers
+
+_log = logging.getLogger("restock.serve")
+_DESCRIPTION = """
+How much of every product to order, what will sell, and what sells to whom.
+
+Every error is a problem document (RFC 9457) with the id of the request. Send `X-Request-ID` to choose that id.
+"""
+_PROBLEM = {"model": schemas.Problem, "content": {MEDIA_TYPE: {}}}
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: _PROBLEM | {"description": "the body is not JSON"},
+    408: _PROBLEM | {"description": "the body did not arrive in time"},
+    409: _PROBLEM | {"description": "history or model is of another date than the request"},
+    413: _PROBLEM | {"description": "the body is too long"},
+    422: _PROBLEM | {"description": "the request is not as documented, or names what does not exist"},
+    503: _PROBLEM | {"description": "a model is not available"},
+    504: _PROBLEM | {"description": "no answer in time"},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Handles of the deployments; anything whose methods answer to ``.remote()`` with an awaitable will do."""
+
+    forecaster: Any
+    recommender: Any
+    policy: Any
+    planner: Any
+
+
+class Ingress:
+    """The deployment that Serve's proxy sends requests to."""
+
+    def __init__(self, services: dict[str, Any], settings: Settings) -> None:
+        log_to_stdout()
+        self._services = Services(**services)
+        self._settings = settings
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        """Called by Serve after the constructor."""
+        return make_api(self._services, settings=self._settings)
+
+
+def make_api(services: Services, *, settings: Settings) -> ASGIApp:
+    """The guarded application over the given services."""
+    api = FastAPI(title="Restock", version=version_of("restock"), description=_DESCRIPTION, redoc_url=None)
+    api.state.services = services
+    api.state.max_series = settings.serve.max_series_per_request
+    api.include_router(router)
+    add_problem_handlers(api)
+    limits = Limits(max_body_bytes=settings.serve.max_body_bytes, timeout_s=settings.serve.request_timeout_s)
+    return guard_api(api, limits=limits)
+
+
+def _services(request: Request) -> Services:
+    return cast(Services, request.app.state.services)
+
+
+def _max_series(request: Request) -> int:
+    return cast(int, request.app.state.max_series)
+
+
+ServicesOf = Annotated[Services, Depends(_services)]
+MaxSeriesOf = Annotated[int, Depends(_max_series)]
+router = APIRouter()
+
+
+@router.get(
+    "/v1/recommendations", response_model=schemas.RecommendationAnswer, responses=_REFUSALS, tags=["recommendations"]
+)
+async def recommendations(query: Annotated[schemas.RecommendationQuery, Query()], services: ServicesOf) -> JSONResponse:
+    """Recommend what a user is likely to want next; an unknown user gets popular items, marked as a fallback."""
+    answer = await services.recommender.recommend.remote([query.user_id], k=query.k)
+    return JSONResponse(answer.to_json(0))
+
+
+@router.post("/v1/forecasts", response_model=schemas.ForecastAnswer, responses=_REFUSALS, tags=["forecasts"])
+async def forecasts(body: schemas.ForecastRequest, services: ServicesOf, max_series: MaxSeriesOf) -> JSONResponse:
+    """Forecast demand as quantiles: of each period, and summed from the first period on."""
+    _check_number(len(body.series), max_series)
+    series = [(row.item_id, row.location_id) for row in body.series]
+    answer = await services.forecaster.predict.remote(
+        series, horizon=body.horizon, levels=body.levels, as_of=body.as_of
+    )
+    return JSONResponse(answer.to_json())
+
+
+@router.post("/v1/order-plans", response_model=schemas.OrderPlanAnswer, responses=_REFUSALS, tags=["order plans"])
+async def order_plans(body: schemas.OrderPlanRequest, services: ServicesOf, max_series: MaxSeriesOf) -> JSONResponse:
+    """Say what to order of each series now, and why; nothing is ordered or stored by asking."""
+    _check_number(len(body.series or ()), max_series)
+    question = body.model_copy(update={"limit": min(body.limit or max_series, max_series)})
+    answer = await services.planner.plan.remote(question)
+    return JSONResponse(answer.to_json())
+
+
+@router.get("/v1/models", response_model=schemas.ModelsAnswer, responses={503: _REFUSALS[503]}, tags=["models"])
+async def models(services: ServicesOf) -> JSONResponse:
+    """List the versions that answer now."""
+    forecaster, recommender, policies = await asyncio.gather(
+        services.forecaster.describe.remote(),
+        services.recommender.describe.remote(),
+        services.policy.describe.remote(),
+    )
+    served = [forecaster, recommender, *policies]
+    return JSONResponse({"version": version_of("restock"), "models": [model.to_json() for model in served]})
+
+
+@router.get("/healthz", response_model=schemas.HealthAnswer, tags=["health"])
+async def healthz() -> JSONResponse:
+    """Answer that this process is alive; it asks no model."""
+    return JSONResponse({"status": "ok"})
+
+
+@router.get("/readyz", response_model=schemas.ReadyAnswer, responses={503: _REFUSALS[503]}, tags=["health"])
+async def readyz(services: ServicesOf) -> JSONResponse:
+    """Ask every model a real question; 503 names those that do not answer."""
+    checks = {
+        "forecaster": services.forecaster.check.remote(),
+        "recommender": services.recommender.check.remote(),
+        "policy": services.policy.check.remote(),
+        "planner": services.planner.check.remote(),
+    }
+    found = await asyncio.gather(*map(_outcome, checks.values()))
+    failed = [name for name, outcome in zip(checks, found, strict=True) if outcome is None]
+    if failed:
+        raise NotReadyError(f"no answer from: {', '.join(failed)}; the service is starting, or needs its operator")
+    return JSONResponse({"status": "ready", "checks": dict(zip(checks, found, strict=True))})
+
+
+async def _outcome(check: Any) -> str | None:
+    """What a check says, None where it fails: whatever the reason is, that model is not ready."""
+    try:
+        return str(await check)
+    except Exception as error:
+        _log.warning("readiness: %s", getattr(error, "cause", None) or error)
+        return None
+
+
+def _check_number(num_series: int, max_series: int) -> None:
+    if num_series > max_series:
+        raise DataError(f"{num_series} series in one request, at most {max_series} are answered; split the request")

@@ -1,0 +1,257 @@
+"""What clients send and get: strict pydantic models with descriptions and examples for the OpenAPI document.
+
+Requests are validated by these models. Answers are written from arrays (``serve.answers``) and only documented by them;
+the tests hold the two together.
+"""
+
+from datetime import date
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+
+from cluster.schema import DEFAULT_LOCATION
+
+MAX_UNITS = 1e9
+MAX_ROWS = 100_000
+MAX_ITEMS = 100
+
+
+def _iso_day(value: object) -> object:
+    # Pydantic would also take 5 for five seconds after 1970.
+    if isinstance(value, date):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("write a date as YYYY-MM-DD")
+    return value
+
+
+Id = Annotated[
+    str, Field(strict=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$", description="external id")
+]
+Units = Annotated[float, Field(strict=True, ge=0, le=MAX_UNITS, allow_inf_nan=False, description="units")]
+Day = Annotated[date, BeforeValidator(_iso_day)]
+Level = Annotated[float, Field(strict=True, gt=0, lt=1, allow_inf_nan=False)]
+
+
+class _Request(BaseModel):
+    """A misspelt key is an error, and nothing changes after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Answer(BaseModel):
+    """Documents an answer; the tests check answers against it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def _example(value: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [value]})
+
+
+class Series(_Request):
+    """One item at one location."""
+
+    item_id: Id
+    location_id: Id = DEFAULT_LOCATION
+
+
+AsOf = Annotated[
+    Day | None,
+    Field(
+        description="first day that is not known yet; default: the day after history. Nothing from this day on is read"
+    ),
+]
+
+
+class ForecastRequest(_Request):
+    """Which series to forecast, how far and at which quantile levels."""
+
+    model_config = _example(
+        {"series": [{"item_id": "1082185", "location_id": "main"}], "horizon": 7, "levels": [0.1, 0.5, 0.9]}
+    )
+
+    series: Annotated[list[Series], Field(min_length=1, max_length=MAX_ROWS, description="series to forecast")]
+    horizon: Annotated[
+        int | None, Field(strict=True, ge=1, le=1000, description="periods ahead; default and most: the model's own")
+    ] = None
+    levels: Annotated[
+        list[Level] | None,
+        Field(min_length=1, max_length=50, description="quantile levels within the model's own; default: those"),
+    ] = None
+    as_of: AsOf = None
+
+
+class SeriesForecast(_Answer):
+    """Demand of one series, units per period; quantile rows have one entry per level."""
+
+    item_id: str
+    location_id: str
+    mean: Annotated[list[float], Field(description="expected demand of each period")]
+    marginal: Annotated[list[list[float]], Field(description="quantiles of the demand of each single period")]
+    cumulative: Annotated[
+        list[list[float]], Field(description="quantiles of demand summed from the first period to this one")
+    ]
+
+
+class ForecastAnswer(_Answer):
+    """Forecasts of all requested series, in the order of the request."""
+
+    as_of: date
+    period_days: Annotated[int, Field(description="1: one period is a day; 7: a week")]
+    dates: Annotated[list[date], Field(description="first day of each period")]
+    levels: list[float]
+    model_version: str
+    series: list[SeriesForecast]
+
+
+class RecommendationQuery(_Request):
+    """For whom, and how many."""
+
+    user_id: Annotated[Id, Field(description="customer", examples=["1"])]
+    k: Annotated[int, Field(ge=1, le=MAX_ITEMS, description="items to recommend")] = 10
+
+
+class RecommendedItem(_Answer):
+    """One item, best first."""
+
+    item_id: str
+    score: Annotated[float, Field(description="comparable within one answer only")]
+    reason: Annotated[str, Field(description="why this item")]
+
+
+class RecommendationAnswer(_Answer):
+    """What one user is likely to want next."""
+
+    user_id: str
+    is_fallback: Annotated[bool, Field(description="true: nothing is known of this user, these are popular items")]
+    model_version: str
+    items: list[RecommendedItem]
+
+
+class StockRow(Series):
+    """What is on the shelf at the start of the as-of day, receipts in."""
+
+    on_hand_qty: Units
+    reserved_qty: Units = 0.0
+    backorder_qty: Units = 0.0
+    snapshot_on: Annotated[
+        Day | None, Field(description="day of the count; another day than the as-of one is refused")
+    ] = None
+
+
+class OpenOrderRow(Series):
+    """Units ordered and not received."""
+
+    open_qty: Units
+    expected_on: Annotated[Day, Field(description="on the shelf at the start of this day")]
+
+
+class OrderPlanRequest(_Request):
+    """Which series to plan, from which stock."""
+
+    model_config = _example(
+        {
+            "series": [{"item_id": "1082185", "location_id": "main"}],
+            "stock": [{"item_id": "1082185", "location_id": "main", "on_hand_qty": 12}],
+            "open_orders": [{"item_id": "1082185", "location_id": "main", "open_qty": 6, "expected_on": "2018-01-02"}],
+        }
+    )
+
+    series: Annotated[
+        list[Series] | None,
+        Field(min_length=1, max_length=MAX_ROWS, description="series to plan; default: all, up to the limit"),
+    ] = None
+    limit: Annotated[
+        int | None, Field(strict=True, ge=1, le=MAX_ROWS, description="most lines, where series are not named")
+    ] = None
+    as_of: AsOf = None
+    stock: Annotated[
+        list[StockRow] | None,
+        Field(max_length=MAX_ROWS, description="stock of every planned series; if left out it is assumed, and marked"),
+    ] = None
+    open_orders: Annotated[
+        list[OpenOrderRow], Field(max_length=MAX_ROWS, description="orders on their way; they always count")
+    ] = []
+
+
+class LedgerRow(_Answer):
+    """One step from the wish to the quantity."""
+
+    step: str
+    qty: Annotated[float, Field(description="units that this step adds or takes; all steps sum to the quantity")]
+    note: str
+
+
+class PlanLine(_Answer):
+    """What to order of one series, and why; also where nothing is ordered."""
+
+    item_id: str
+    location_id: str
+    category_id: str
+    wish_qty: Annotated[float, Field(description="what the policy wants, before packs, minimum and storage")]
+    order_qty: Annotated[float, Field(description="what to order")]
+    expected_on: Annotated[date, Field(description="on the shelf at the start of this day if ordered now")]
+    policy: Annotated[str, Field(description="policy that made the wish")]
+    is_fallback: Annotated[bool, Field(description="true: the category has no policy of its own")]
+    reason: str
+    ledger: list[LedgerRow]
+
+
+class OrderPlanAnswer(_Answer):
+    """The order lines of one day."""
+
+    as_of: date
+    num_series_left_out: Annotated[int, Field(description="series of the dataset beyond the limit")]
+    stock_is_assumed: Annotated[bool, Field(description="true: the request gave no stock")]
+    assumptions: Annotated[list[str], Field(description="what the shop did not give and was assumed")]
+    model_versions: dict[str, str]
+    lines: list[PlanLine]
+
+
+class ServedModel(_Answer):
+    """One model version that answers now."""
+
+    name: str
+    version: str
+    kind: str
+    created_at: AwareDatetime
+    trained_until_on: Annotated[date, Field(description="first day that the model has not seen")]
+
+
+class ModelsAnswer(_Answer):
+    """The versions that answer now."""
+
+    version: Annotated[str, Field(description="version of Restock")]
+    models: list[ServedModel]
+
+
+class HealthAnswer(_Answer):
+    """The process answers."""
+
+    status: str
+
+
+class ReadyAnswer(_Answer):
+    """Every model has answered a real question."""
+
+    status: str
+    checks: dict[str, str]
+
+
+class ProblemError(_Answer):
+    """One thing that is wrong with a request."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(_Answer):
+    """RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    errors: list[ProblemError] = []
