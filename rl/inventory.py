@@ -61,20 +61,27 @@ class SupplyTerms:
         Planned lead time L in periods: an order placed in period t is on the shelf at the start of period t + L.
     review_period_S
         Periods R between two orders; an order must last L + R periods.
+    review_phase_S
+        Orders can be placed in the periods t with t modulo R = phase, in 0..R - 1.
     min_order_qty_S, pack_size_S
         Units; an order is 0 or a multiple of the pack and at least the minimum.
     order_cap_S, storage_capacity_S
         Units, ``inf`` where there is none: most per order; most on hand and on order together.
+    mean_demand_S
+        Units per period that the series sold on average when these terms were set. Master data, as an ERP keeps them:
+        it does not move with the forecast. Static rules are expressed in it.
     costs
         Cost rates of the same series.
     """
 
     lead_time_S: IntArray
     review_period_S: IntArray
+    review_phase_S: IntArray
     min_order_qty_S: FloatArray
     pack_size_S: FloatArray
     order_cap_S: FloatArray
     storage_capacity_S: FloatArray
+    mean_demand_S: FloatArray
     costs: CostRates
 
     def __post_init__(self) -> None:
@@ -82,6 +89,8 @@ class SupplyTerms:
             raise ValueError("every field of SupplyTerms must have one entry per series")
         if (self.lead_time_S < 0).any() or (self.review_period_S < 1).any():
             raise ValueError("lead times must be >= 0 and review periods >= 1")
+        if ((self.review_phase_S < 0) | (self.review_phase_S >= self.review_period_S)).any():
+            raise ValueError("review phases must be in 0..review period - 1")
         if (self.pack_size_S <= 0).any() or (self.min_order_qty_S < 0).any():
             raise ValueError("pack sizes must be > 0 and minimum order quantities >= 0")
 

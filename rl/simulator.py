@@ -16,7 +16,10 @@ from rl.inventory import CostRates, FloatArray, InventoryState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What one period did to each row. Units, except ``cost_N`` in account currency."""
+    """What one period did to each row. Units, except ``cost_N`` in account currency.
+
+    ``unmet_N`` is what left or, under backorders, what waits; ``on_hand_N`` is the shelf at the end of the period.
+    """
 
     sold_N: FloatArray
     unmet_N: FloatArray
@@ -36,7 +39,8 @@ class Simulator:
     max_lead_time
         Longest lead time that any order may have, in periods.
     unmet
-        ``"lost"``: demand that the shelf cannot meet leaves. ``"backorder"``: it waits and is served first.
+        ``"lost"``: demand that the shelf cannot meet leaves. ``"backorder"``: it waits and is served first. Units owed
+        at the start wait and are served first in both; what still waits costs only under ``"backorder"``.
     """
 
     def __init__(self, start: InventoryState, *, costs: CostRates, max_lead_time: int, unmet: str = "lost") -> None:
@@ -92,6 +96,9 @@ class Simulator:
         self._on_hand_N -= sold_N
         if self._is_backordering:
             self._backorder_N = unmet_N
+        else:
+            self._backorder_N = np.maximum(self._backorder_N - sold_N, 0)
+            unmet_N -= self._backorder_N
         costs = self._costs
         cost_N = costs.holding_S * self._on_hand_N + costs.lost_sale_S * unmet_N + costs.fixed_order_S * ordered_N
         return Outcome(sold_N=sold_N, unmet_N=unmet_N, on_hand_N=self._on_hand_N.copy(), cost_N=cost_N)
