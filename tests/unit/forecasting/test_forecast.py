@@ -60,3 +60,23 @@ def test_levels_must_increase():
             marginal_SHQ=forecast.marginal_SHQ,
             cumulative_SHQ=forecast.cumulative_SHQ,
         )
+
+
+@given(levels=st.lists(st.floats(0.1, 0.9), min_size=1, max_size=5, unique=True).map(sorted))
+def test_other_levels_of_normal_demand_are_exact(levels):
+    levels = [level for level, after in zip(levels, [*levels[1:], 1.0], strict=True) if after - level > 1e-3]
+    forecast = make_forecast(means=(20.0, 50.0)).at_levels(levels)
+    np.testing.assert_allclose(forecast.marginal_SHQ[0, 0], 20.0 + norm.ppf(levels), rtol=1e-4)
+    np.testing.assert_allclose(forecast.cumulative_SHQ[1, 3], 200.0 + 2 * norm.ppf(levels), rtol=1e-4)
+
+
+@pytest.mark.parametrize("levels", [[0.05, 0.5], [0.5, 0.95], []])
+def test_levels_beyond_the_forecast_are_refused(levels):
+    with pytest.raises(ValueError, match=r"within 0\.1 and 0\.9"):
+        make_forecast().at_levels(levels)
+
+
+def test_its_own_levels_change_nothing():
+    forecast = make_forecast()
+    same = forecast.at_levels([0.1, 0.3, 0.5, 0.7, 0.9])
+    np.testing.assert_allclose(same.cumulative_SHQ, forecast.cumulative_SHQ, rtol=1e-6)
