@@ -42,6 +42,9 @@ class TableSource(_Section):
     constants: dict[str, str | float] = Field(
         default_factory=dict, description="our column name -> one value for all rows"
     )
+    delimiter: str = Field(",", min_length=1, max_length=1, description="between the fields of a CSV")
+    datetime_format: str | None = Field(None, description="strptime form of dates written as text; default ISO 8601")
+    timezone: str | None = Field(None, description="zone of times without an offset; default data.timezone")
 
     @model_validator(mode="after")
     def _one_place(self) -> "TableSource":
@@ -58,10 +61,17 @@ class DataSettings(_Section):
     name: str = Field("shop", pattern=r"^[A-Za-z0-9_.-]+$", description="name of the dataset in the home folder")
     sample: Literal["complete-journey"] | None = Field(None, description="read the public sample instead of tables")
     tables: dict[str, TableSource] = Field(default_factory=dict, description="table name -> source")
+    timezone: str = Field("UTC", description="the shop's time zone: its midnight begins a day")
     frequency: Literal["D", "W"] = Field("D", description="one period is a day or a week")
     num_shards: int = Field(8, ge=1, description="Parquet files that history is split into, by series")
     max_quarantine_share: float = Field(0.2, ge=0, le=1, description="more quarantined rows than this stop the load")
-    outlier_iqr: float = Field(20.0, gt=0, description="sales above the upper quartile by this many IQRs are flagged")
+    identical_lines: Literal["repeat", "sum"] = Field(
+        "repeat", description="equal lines of one order: one line sent twice (keep one), or units scanned singly (add)"
+    )
+    not_stocked: tuple[str, ...] = Field(
+        (), description="items or categories sold but not stocked (postage, fuel): kept as orders, no series"
+    )
+    outlier_iqr: float = Field(20.0, gt=0, description="order lines above their item's upper quartile by this many IQRs are flagged")
     notice_periods: int = Field(28, ge=0, description="periods ahead that promotions are announced if no date is given")
     holidays: str = Field("US", description="country of public holidays when the market table has none; '' for none")
     max_series: int | None = Field(
@@ -133,14 +143,26 @@ class PolicySettings(_Section):
     algorithms: tuple[Literal["dqn", "ppo"], ...] = ("dqn", "ppo")
     max_categories: int = Field(6, ge=1, description="categories that get learned policies, by cost at stake")
     min_category_series: int = Field(5, ge=1, description="a smaller category keeps its textbook rule")
-    hidden: int = Field(64, ge=4)
-    num_rows: int = Field(512, ge=1, description="simulated series stepped at once")
-    rollout_periods: int = Field(32, ge=2)
+    hidden: int = Field(64, ge=4, description="width of the two hidden layers")
+    num_rows: int = Field(512, ge=1, description="simulated series stepped at once by a runner")
+    rollout_periods: int = Field(32, ge=2, description="periods of a block, at most the policy periods")
+    restart_share: float = Field(0.25, ge=0, le=1, description="rows that begin anew, with another stock, at each block")
     budget_steps_ppo: int = Field(1_000_000, ge=1_000, description="series-periods simulated per trial")
-    budget_steps_dqn: int = Field(600_000, ge=1_000)
-    learning_rate_ppo: float = Field(2e-3, gt=0)
-    learning_rate_dqn: float = Field(1e-3, gt=0)
-    gamma: float = Field(0.99, gt=0, lt=1)
+    budget_steps_dqn: int = Field(600_000, ge=1_000, description="series-periods simulated per trial")
+    learning_rate_ppo: float = Field(2e-3, gt=0, description="at the start; falls to a twentieth")
+    learning_rate_dqn: float = Field(1e-3, gt=0, description="at the start; falls to a twentieth")
+    gamma: float = Field(0.99, gt=0, lt=1, description="discount per period")
+    gae_lambda: float = Field(0.95, ge=0, le=1, description="PPO: bias against variance of the advantages")
+    entropy: float = Field(0.02, ge=0, description="PPO: weight of the entropy bonus at the start; falls to 0")
+    num_epochs: int = Field(4, ge=1, description="PPO: passes over each batch")
+    minibatch_size: int = Field(4_096, ge=32)
+    epsilon: float = Field(0.2, ge=0, le=1, description="DQN: share of random actions at the start; falls to a tenth")
+    replay_capacity: int = Field(200_000, ge=1_000, description="DQN: transitions kept")
+    replay_ratio: float = Field(2.0, gt=0, description="DQN: transitions learned from per transition simulated")
+    imitation_steps: int = Field(300, ge=0, description="updates towards the tuned textbook rule before learning")
+    evaluations: int = Field(20, ge=1, description="times that a trial measures its validation cost")
+    patience: int = Field(8, ge=1, description="evaluations without a new best that end a trial")
+    num_env_runners: int = Field(0, ge=0, description="processes that simulate for a trial; 0: the trial itself")
     cpus_per_trial: float = Field(1.0, gt=0)
     gpus_per_trial: float = Field(0.0, ge=0)
     bootstrap_samples: int = Field(2_000, ge=100, description="resamples of series behind each interval")
@@ -151,11 +173,13 @@ class ServeSettings(_Section):
     """The HTTP service."""
 
     host: str = Field("127.0.0.1", description="address that HTTP binds to")
-    port: int = Field(8000, ge=0, le=65535)
-    request_timeout_s: float = Field(30.0, gt=0)
-    max_body_bytes: int = Field(4_000_000, ge=1_000)
-    max_series_per_request: int = Field(1_000, ge=1)
+    port: int = Field(8000, ge=0, le=65535, description="0 takes a free port")
+    request_timeout_s: float = Field(30.0, gt=0, le=600, description="an answer that takes longer is a 504")
+    max_body_bytes: int = Field(4_000_000, ge=1_000, description="a longer request body is a 413")
+    max_series_per_request: int = Field(1_000, ge=1, description="series in one forecast or order plan")
     num_replicas: int = Field(1, ge=1, description="replicas of each deployment")
+    num_cpus_per_replica: float = Field(0.25, ge=0, description="CPUs that Ray reserves for each replica")
+    max_ongoing_requests: int = Field(32, ge=1, description="requests that one replica works on at a time")
 
 
 class Settings(_Section):
