@@ -1,0 +1,234 @@
+"""What the network reads, computed from a panel without looking ahead.
+
+Everything at column ``u`` of an origin array is known at the **start** of period u; everything at column ``t`` of a
+history array is known at its end. Promotions and holidays are known ahead, up to the panel's notice; prices are not.
+
+Shapes: S series, T history periods, U = T + 1 origins, X = T + periods known ahead, P promotion channels, C own-history
+channels, O origin channels, G known-ahead channels per series, K calendar channels, M periods per season (7 or 1).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cluster.errors import DataError
+from cluster.panel import BoolArray, Calendar, DemandPanel, FloatArray, IntArray
+from forecasting.censoring import fill_censored
+
+NUM_OWN = 4
+NUM_ORIGIN = 8
+NUM_CALENDAR = 7 + 2 + 4
+NUM_HOLIDAY = 2
+PRIOR_PERIODS = 1.0
+"""Weight of the prior level, in periods of history: it decides for a series without any and is soon outvoted."""
+
+_HALF_LIVES = {1: (3.0, 9.0, 28.0, 112.0), 7: (1.5, 4.0, 9.0, 26.0)}
+_LEVEL = 2
+"""Which half-life gives the level that everything is scaled by."""
+_SEASON_HALF_LIFE = 5.0
+_LEAST_LEVEL = 1e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesFeatures:
+    """Inputs of a group of series. ``promotion_SXP`` is also read as far ahead as ``notice_periods`` from an origin.
+
+    Parameters
+    ----------
+    own_STC
+        Sold at all yet, in stock, log sales over level, log price over its level.
+    origin_SUO
+        Log level, log ratios of faster and slower averages to the level, share of periods with a sale, spread, age.
+    season_SX
+        Average of the same weekday's sales: column j holds what is known M periods before j, units.
+    demand_ST
+        Sales, with censored periods filled by the level, units.
+    """
+
+    own_STC: FloatArray
+    origin_SUO: FloatArray
+    level_SU: FloatArray
+    season_SX: FloatArray
+    demand_ST: FloatArray
+    censored_ST: BoolArray
+    promotion_SXP: FloatArray
+    holiday_X: FloatArray
+    calendar_XK: FloatArray
+    first_sale_S: IntArray
+    series_row_S: IntArray
+    category_row_S: IntArray
+    notice_periods: int
+    season_periods: int
+
+
+def season_periods(period_days: int) -> int:
+    """Periods per season: 7 on daily panels (weekdays), 1 (none) on weekly ones."""
+    return 7 if period_days == 1 else 1
+
+
+def check_finite(panel: DemandPanel) -> None:
+    """Refuse a panel that holds NaN, infinite or negative sales, or NaN in its promotions or holidays.
+
+    Prices may be missing (NaN): they are then not read.
+
+    Raises
+    ------
+    DataError
+        Naming the first offending series and period.
+    """
+    wrong_ST = ~np.isfinite(panel.sales_ST) | (panel.sales_ST < 0)
+    if wrong_ST.any():
+        s, t = np.argwhere(wrong_ST)[0]
+        raise DataError(
+            f"sales of item {panel.index.item_ids_S[s]} at location {panel.index.location_ids_S[s]} on "
+            f"{panel.calendar.date_on(int(t))} are {panel.sales_ST[s, t]}, not a finite number >= 0; "
+            "mend the input or load it with 'restock data load', which quarantines such rows"
+        )
+    if not np.isfinite(panel.promotion_SXP).all() or not np.isfinite(panel.holiday_X).all():
+        raise DataError("promotions or holidays hold NaN or infinite values; give 0 where there is none")
+
+
+def make_features(
+    panel: DemandPanel, *, prior_level_S: FloatArray, series_row_S: IntArray, category_row_S: IntArray, yearly: bool
+) -> SeriesFeatures:
+    """Compute the inputs of every series of a panel, for every origin at once.
+
+    Parameters
+    ----------
+    prior_level_S
+        Level assumed for a series before its own history says otherwise, units per period.
+    yearly
+        Whether the place in the year is shown. Only a history of two years or more can teach what it means.
+    """
+    check_finite(panel)
+    T, M = panel.num_periods, season_periods(panel.calendar.period_days)
+    first_sale_S = panel.first_sale_S
+    averages = _Averages(panel, first_sale_S=first_sale_S, prior_level_S=prior_level_S)
+    level_SU = averages.level_SU(_HALF_LIVES[panel.calendar.period_days][_LEVEL])
+    censored_ST = ~panel.in_stock_ST
+    demand_ST = fill_censored(panel.sales_ST, expected_ST=level_SU[:, :-1], censored_ST=censored_ST)
+    sold_ST = np.arange(T) >= first_sale_S[:, None]
+    own_STC = np.stack(
+        [
+            sold_ST,
+            panel.in_stock_ST,
+            np.log1p(demand_ST / level_SU[:, 1:]),
+            _log_relative_price_ST(panel.price_ST),
+        ],
+        axis=2,
+        dtype=np.float32,
+        casting="unsafe",
+    )
+    return SeriesFeatures(
+        own_STC=own_STC * sold_ST[:, :, None],
+        origin_SUO=averages.origin_SUO(level_SU),
+        level_SU=level_SU,
+        season_SX=_season_SX(demand_ST, sold_ST & panel.in_stock_ST, level_SU=level_SU, season=M),
+        demand_ST=demand_ST,
+        censored_ST=censored_ST,
+        promotion_SXP=panel.promotion_SXP,
+        holiday_X=panel.holiday_X,
+        calendar_XK=calendar_features(panel.calendar, num_periods=len(panel.holiday_X), yearly=yearly),
+        first_sale_S=first_sale_S,
+        series_row_S=series_row_S,
+        category_row_S=category_row_S,
+        notice_periods=panel.notice_periods,
+        season_periods=M,
+    )
+
+
+def calendar_features(calendar: Calendar, *, num_periods: int, yearly: bool) -> FloatArray:
+    """Weekday (one-hot, zeros on weekly panels), place in the month and, if ``yearly``, in the year, shape (X, K)."""
+    start = np.datetime64(calendar.start_on, "D")
+    day_X = start + np.arange(num_periods) * calendar.period_days
+    out_XK = np.zeros((num_periods, NUM_CALENDAR), dtype=np.float32)
+    if calendar.period_days == 1:
+        weekday_X = (day_X.astype(np.int64) + 3) % 7  # 1970-01-01 was a Thursday: 0 is Monday
+        out_XK[np.arange(num_periods), weekday_X] = 1.0
+    month_X = (day_X - day_X.astype("datetime64[M]")).astype(np.int64) / 30.4
+    out_XK[:, 7:9] = _circle(month_X, harmonics=1)
+    if yearly:
+        year_X = (day_X - day_X.astype("datetime64[Y]")).astype(np.int64) / 365.25
+        out_XK[:, 9:13] = _circle(year_X, harmonics=2)
+    return out_XK
+
+
+def _circle(turn_X: npt.NDArray[np.float64], *, harmonics: int) -> npt.NDArray[np.float64]:
+    angle_XK = 2 * np.pi * turn_X[:, None] * np.arange(1, harmonics + 1)
+    return np.concatenate([np.sin(angle_XK), np.cos(angle_XK)], axis=1)
+
+
+def _log_relative_price_ST(price_ST: FloatArray) -> FloatArray:
+    """Log of price over its own running average so far; 0 where there is no price."""
+    known_ST = np.isfinite(price_ST) & (price_ST > 0)
+    log_ST = np.log(np.where(known_ST, price_ST, 1.0))
+    sums_SU, weights_SU = _decayed_sums(log_ST, known_ST.astype(np.float32), half_life=56.0)
+    usual_ST = sums_SU[:, 1:] / np.maximum(weights_SU[:, 1:], 1e-6)
+    return np.where(known_ST, np.clip(log_ST - usual_ST, -1.0, 1.0), 0.0).astype(np.float32)
+
+
+def _decayed_sums(value_ST: FloatArray, weight_ST: FloatArray, *, half_life: float) -> tuple[FloatArray, FloatArray]:
+    """Exponentially decayed sums of weighted values and of weights before each origin, both (S, U)."""
+    S, T = value_ST.shape
+    decay = 0.5 ** (1.0 / half_life)
+    sums_SU, weights_SU = np.zeros((S, T + 1), dtype=np.float32), np.zeros((S, T + 1), dtype=np.float32)
+    weighted_ST = value_ST * weight_ST
+    for t in range(T):
+        sums_SU[:, t + 1] = decay * sums_SU[:, t] + weighted_ST[:, t]
+        weights_SU[:, t + 1] = decay * weights_SU[:, t] + weight_ST[:, t]
+    return sums_SU, weights_SU
+
+
+def _season_SX(demand_ST: FloatArray, counts_ST: BoolArray, *, level_SU: FloatArray, season: int) -> FloatArray:
+    """Average of demand at the same place in the season, for periods up to T + season, shrunk to the level."""
+    S, T = demand_ST.shape
+    decay = 0.5 ** (1.0 / _SEASON_HALF_LIFE)
+    sums_SX, weights_SX = np.zeros((S, T + season), dtype=np.float32), np.zeros((S, T + season), dtype=np.float32)
+    for t in range(T):
+        sums_SX[:, t + season] = decay * sums_SX[:, t] + demand_ST[:, t] * counts_ST[:, t]
+        weights_SX[:, t + season] = decay * weights_SX[:, t] + counts_ST[:, t]
+    level_SX = np.concatenate([level_SU[:, :T], np.repeat(level_SU[:, -1:], season, axis=1)], axis=1)
+    return (sums_SX + level_SX) / (weights_SX + 1.0)
+
+
+class _Averages:
+    """Running averages of one panel. Periods before the first sale count only as long as there was none."""
+
+    def __init__(self, panel: DemandPanel, *, first_sale_S: IntArray, prior_level_S: FloatArray) -> None:
+        self.sales_ST = panel.sales_ST
+        self.half_lives = _HALF_LIVES[panel.calendar.period_days]
+        self.prior_level_S = np.maximum(prior_level_S, _LEAST_LEVEL).astype(np.float32)
+        self.in_stock_ST = panel.in_stock_ST.astype(np.float32)
+        self.since_ST = (np.arange(panel.num_periods) >= first_sale_S[:, None]) * self.in_stock_ST
+        self.unsold_SU = np.arange(panel.num_periods + 1) <= first_sale_S[:, None]
+        self.age_SU = np.maximum(np.arange(panel.num_periods + 1) - first_sale_S[:, None], 0).astype(np.float32)
+
+    def level_SU(self, half_life: float) -> FloatArray:
+        sums_SU, since_SU = _decayed_sums(self.sales_ST, self.since_ST, half_life=half_life)
+        _, waited_SU = _decayed_sums(self.sales_ST, self.in_stock_ST, half_life=half_life)
+        weights_SU = np.where(self.unsold_SU, waited_SU, since_SU)
+        prior_S1 = PRIOR_PERIODS * self.prior_level_S[:, None]
+        return np.maximum((sums_SU + prior_S1) / (weights_SU + PRIOR_PERIODS), _LEAST_LEVEL)
+
+    def origin_SUO(self, level_SU: FloatArray) -> FloatArray:
+        ratios = [
+            np.log((self.level_SU(half_life) + 0.1 * level_SU) / (1.1 * level_SU))
+            for position, half_life in enumerate(self.half_lives)
+            if position != _LEVEL
+        ]
+        sold_ST = (self.sales_ST > 0).astype(np.float32)
+        half_life = self.half_lives[_LEVEL]
+        often_SU, weights_SU = _decayed_sums(sold_ST, self.since_ST, half_life=half_life)
+        relative_ST = np.abs(self.sales_ST / level_SU[:, 1:] - 1.0)
+        spread_SU, _ = _decayed_sums(relative_ST, self.since_ST, half_life=half_life)
+        weights_SU = weights_SU + PRIOR_PERIODS
+        channels = [
+            np.log(level_SU) / 3.0,
+            *ratios,
+            often_SU / weights_SU,
+            np.log1p(spread_SU / weights_SU),
+            np.log1p(self.age_SU) / 5.0,
+            (~self.unsold_SU).astype(np.float32),
+        ]
+        return np.stack(channels, axis=2).astype(np.float32)

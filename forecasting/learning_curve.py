@@ -1,0 +1,19 @@
+"""The learning curve: one row per pass over the series."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRow:
+    """One line of the learning curve; losses are per unit of level, weighted as in training (docs/models/forecaster.md)."""
+
+    epoch: int
+    phase: str
+    learning_rate: float
+    seconds: float
+    train_loss: float
+    train_marginal: float
+    train_cumulative: float
+    train_mean: float
+    validation_loss: float | None
+    validation_wql: float | None

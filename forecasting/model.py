@@ -1,0 +1,161 @@
+"""The network: an LSTM over history, attention from every target period, and direct quantile heads.
+
+Shapes: B crops, L crop periods, K origins per crop, H horizon, F history channels, G known-ahead channels, O origin
+channels, D hidden width, A attention heads, Q quantile levels.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from forecasting.features import NUM_ORIGIN
+from forecasting.windows import Batch, num_ahead_channels, num_history_channels
+
+NUM_HEADS = 4
+_EMBEDDING = 8
+_UNKNOWN = 0
+"""Row of the embedding tables for a series or category that training has not seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkShape:
+    """Everything that the sizes of the weights depend on, and the longest horizon."""
+
+    num_promotions: int
+    num_series: int
+    num_categories: int
+    hidden: int
+    context: int
+    horizon: int
+    levels: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """Network output, demand over ``Batch.level_BK``. Monotone in q, cumulative in h too; never negative."""
+
+    mean_BKH: torch.Tensor
+    marginal_BKHQ: torch.Tensor
+    cumulative_BKHQ: torch.Tensor
+
+
+class DemandNetwork(nn.Module):
+    """Encoder, attention and heads; see docs/models/forecaster.md for the drawing."""
+
+    def __init__(self, shape: NetworkShape, *, series_dropout: float = 0.1) -> None:
+        super().__init__()
+        D = shape.hidden
+        self.shape, self.series_dropout = shape, series_dropout
+        self.series = nn.Embedding(shape.num_series + 1, _EMBEDDING)
+        self.category = nn.Embedding(shape.num_categories + 1, _EMBEDDING)
+        for table in (self.series, self.category):
+            nn.init.normal_(table.weight, std=0.1)
+        self.encoder = nn.LSTM(num_history_channels(shape.num_promotions) + 2 * _EMBEDDING, D, batch_first=True)
+        self.attention = HistoryAttention(shape)
+        num_inputs = 2 * D + NUM_HEADS + num_ahead_channels(shape.num_promotions) + NUM_ORIGIN + 2 * _EMBEDDING + 2
+        self.enter = nn.Linear(num_inputs, D)
+        self.middle = nn.Linear(D, D)
+        self.heads = QuantileHeads(D, num_levels=len(shape.levels))
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Predict every origin of every crop."""
+        static_BE = torch.cat([self._series_embedding(batch), self.category(batch.category_row_B)], dim=-1)
+        L, (K, H) = batch.history_BLF.shape[1], batch.ahead_BKHG.shape[1:3]
+        hidden_BLD, _ = self.encoder(torch.cat([batch.history_BLF, static_BE[:, None].expand(-1, L, -1)], dim=-1))
+        last_BK = (batch.position_BK - 1)[..., None].expand(-1, -1, hidden_BLD.shape[-1])
+        state_BKD = hidden_BLD.gather(1, last_BK)
+        horizon_H2 = self._horizon(H, device=hidden_BLD.device)
+        origin_BKD = torch.cat([state_BKD, batch.origin_BKO, static_BE[:, None].expand(-1, K, -1)], dim=-1)
+        ahead_BKHG = torch.cat([batch.ahead_BKHG, horizon_H2.expand(*batch.ahead_BKHG.shape[:2], -1, -1)], dim=-1)
+        read_BKHD = self.attention(batch, hidden_BLD=hidden_BLD, state_BKD=state_BKD)
+        inputs = torch.cat([origin_BKD[:, :, None].expand(-1, -1, H, -1), ahead_BKHG, read_BKHD], dim=-1)
+        first = functional.gelu(self.enter(inputs))
+        return self.heads(first + functional.gelu(self.middle(first)), log_base_BKH=batch.ahead_BKHG[..., -1])
+
+    def _series_embedding(self, batch: Batch) -> torch.Tensor:
+        row_B = batch.series_row_B
+        if self.training:
+            # Hiding some series teaches the unknown row what an unseen series looks like.
+            hidden_B = torch.rand(row_B.shape, device=row_B.device) < self.series_dropout
+            row_B = torch.where(hidden_B, torch.full_like(row_B, _UNKNOWN), row_B)
+        return self.series(row_B)
+
+    def _horizon(self, horizon: int, *, device: torch.device) -> torch.Tensor:
+        ahead_H = torch.arange(horizon, device=device, dtype=torch.float32)
+        return torch.stack([ahead_H / self.shape.horizon, torch.log1p(ahead_H) / 3.0], dim=-1)
+
+
+class HistoryAttention(nn.Module):
+    """Looks up periods of history that resemble a target period.
+
+    Queries come from the origin's state and what is known of the target period, keys from the encoded history. Besides
+    the encoded history each head reads demand itself, over the level: an average of the days it looks at.
+    """
+
+    def __init__(self, shape: NetworkShape) -> None:
+        super().__init__()
+        D = shape.hidden
+        self.context = shape.context
+        self.query_state = nn.Linear(D, D)
+        self.query_ahead = nn.Linear(num_ahead_channels(shape.num_promotions), D, bias=False)
+        self.key_hidden = nn.Linear(D, D, bias=False)
+        self.key_history = nn.Linear(num_history_channels(shape.num_promotions), D, bias=False)
+        self.value = nn.Linear(D, D)
+        self.fading_A = nn.Parameter(torch.linspace(-2.0, 2.0, NUM_HEADS))
+
+    def forward(self, batch: Batch, *, hidden_BLD: torch.Tensor, state_BKD: torch.Tensor) -> torch.Tensor:
+        """Read-outs per target period, shape (B, K, H, D + A)."""
+        B, L, D = hidden_BLD.shape
+        K, H = batch.ahead_BKHG.shape[1:3]
+        query = (self.query_state(state_BKD)[:, :, None] + self.query_ahead(batch.ahead_BKHG)).reshape(B, K * H, D)
+        key = self.key_hidden(hidden_BLD) + self.key_history(batch.history_BLF)
+        ago_BKL = (batch.position_BK[..., None] - torch.arange(L, device=hidden_BLD.device)).float()
+        visible_BKL = (ago_BKL > 0) & (batch.exists_BL[:, None] | (ago_BKL == 1))
+        fade_A = functional.softplus(self.fading_A)[:, None, None]
+        bias_BAKL = -fade_A * ago_BKL[:, None] / self.context
+        bias_BAKL = bias_BAKL.masked_fill(~visible_BKL[:, None], -1e9)
+        split = (NUM_HEADS, D // NUM_HEADS)
+        score_BAQL = query.unflatten(-1, split).transpose(1, 2) @ key.unflatten(-1, split).permute(0, 2, 3, 1)
+        score_BAKHL = score_BAQL.unflatten(2, (K, H)) / math.sqrt(split[1]) + bias_BAKL[:, :, :, None]
+        share_BAQL = score_BAKHL.softmax(dim=-1).flatten(2, 3)
+        value_BALV = self.value(hidden_BLD).unflatten(-1, split).transpose(1, 2)
+        read = (share_BAQL @ value_BALV).transpose(1, 2).reshape(B, K, H, D)
+        units_BQA = (share_BAQL @ batch.demand_BL[:, None, :, None])[..., 0].transpose(1, 2)
+        relative_BKHA = units_BQA.unflatten(1, (K, H)) / batch.level_BK[:, :, None, None]
+        return torch.cat([read, torch.log(relative_BKHA + 0.05)], dim=-1)
+
+
+class QuantileHeads(nn.Module):
+    """Mean, quantiles of single periods, and quantiles of the running sum.
+
+    Quantiles are an offset plus running sums over q of positive steps. Those of the sum over periods are an offset plus
+    running sums over h and q of positive steps, so they rise in both. All are multiples of the predicted mean: the shape
+    of the distribution is learned apart from its size. An offset may be negative: clipped at zero when predicting, it
+    gives the lower quantiles of rare demand their exact zeros, while training keeps its gradient.
+    """
+
+    def __init__(self, width: int, *, num_levels: int) -> None:
+        super().__init__()
+        self.num_levels = num_levels
+        self.mean = nn.Linear(width, 1)
+        self.steps = nn.Linear(width, 2 * num_levels)
+        self.offset = nn.Linear(width, 2)
+        nn.init.zeros_(self.mean.weight)
+        nn.init.zeros_(self.offset.weight)
+        nn.init.constant_(self.steps.bias, math.log(math.expm1(2.0 / num_levels)))
+
+    def forward(self, hidden: torch.Tensor, *, log_base_BKH: torch.Tensor) -> Prediction:
+        """Outputs over the level; ``log_base_BKH`` is the seasonal average's log ratio, where the mean starts from."""
+        mean_BKH = torch.exp((self.mean(hidden)[..., 0] + log_base_BKH).clamp(-7.0, 5.0))
+        steps = functional.softplus(self.steps(hidden)) * mean_BKH[..., None]
+        marginal, cumulative = steps.split(self.num_levels, dim=-1)
+        offset_BKH1 = self.offset(hidden)[..., :1] * mean_BKH[..., None]
+        offset_BK11 = (self.offset(hidden)[..., 1:] * mean_BKH[..., None]).mean(dim=2, keepdim=True)
+        return Prediction(
+            mean_BKH=mean_BKH,
+            marginal_BKHQ=marginal.cumsum(dim=-1) + offset_BKH1,
+            cumulative_BKHQ=cumulative.cumsum(dim=-1).cumsum(dim=-2) + offset_BK11,
+        )

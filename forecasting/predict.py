@@ -1,0 +1,188 @@
+"""The fitted forecaster: predicts any panel, saves and loads itself. Imports torch, never Ray.
+
+Shapes: S series, T history periods, K origins, H horizon, Q quantile levels.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from cluster.errors import ArtifactError
+from cluster.panel import DemandPanel, FloatArray, IntArray
+from forecasting.forecast import Forecast
+from forecasting.learning_curve import EpochRow
+from forecasting.model import NUM_HEADS, DemandNetwork, NetworkShape, Prediction
+from forecasting.vocabulary import Vocabulary
+from forecasting.windows import Windows
+
+_FORMAT = 1
+
+_GROUP_SERIES = 512
+_BATCH_ELEMENTS = 8_000_000
+"""Attention weights held at once: bounds memory whatever the number of series, origins and periods ahead."""
+
+
+class Forecaster:
+    """Quantile forecasts of demand for any series, seen in training or not.
+
+    A series that training has not seen is read by its history, category and covariates. One without any history is
+    expected to sell like its category; one that has been there for long and never sold fades towards zero.
+
+    Parameters
+    ----------
+    history
+        The learning curve.
+    """
+
+    def __init__(self, network: DemandNetwork, *, vocabulary: Vocabulary, history: tuple[EpochRow, ...]) -> None:
+        self.network, self.vocabulary, self.history = network.eval(), vocabulary, history
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Quantile levels of every forecast."""
+        return self.network.shape.levels
+
+    @property
+    def horizon(self) -> int:
+        """The longest horizon, in periods."""
+        return self.network.shape.horizon
+
+    def predict(self, view: DemandPanel, *, horizon: int | None = None) -> Forecast:
+        """Forecast the periods after a view: column 0 is period T of ``view``.
+
+        Parameters
+        ----------
+        horizon
+            Periods ahead, at most (and by default) that of training.
+
+        Raises
+        ------
+        DataError
+            If the view holds NaN, infinite or negative sales, or has periods of another length than training.
+        """
+        return self.predict_rolling(view, origins=[view.num_periods], horizon=horizon or self.horizon)[0]
+
+    def predict_rolling(self, panel: DemandPanel, *, origins: Sequence[int], horizon: int) -> list[Forecast]:
+        """Forecast from many origins at once; item k equals ``predict(panel.until(origins[k]))`` up to rounding.
+
+        Parameters
+        ----------
+        origins
+            Periods in 1..T at whose start a decision is taken.
+        """
+        if not origins:
+            return []
+        wanted = np.asarray(origins, dtype=np.int64)
+        if wanted.min() < 1 or wanted.max() > panel.num_periods:
+            raise ValueError(f"origins must be in 1..{panel.num_periods}, got {wanted.min()}..{wanted.max()}")
+        if not 1 <= horizon <= self.horizon:
+            raise ValueError(f"horizon must be in 1..{self.horizon}, the horizon of training; got {horizon}")
+        distinct, position = np.unique(wanted, return_inverse=True)
+        out = _Output(panel.num_series, num_origins=len(distinct), horizon=horizon, levels=self.levels)
+        for first in range(0, panel.num_series, _GROUP_SERIES):
+            rows = np.arange(first, min(first + _GROUP_SERIES, panel.num_series))
+            self._predict_group(panel.take(rows), origins=distinct, horizon=horizon, out=out, first_row=first)
+        return [out.forecast(int(k)) for k in position]
+
+    def save(self, folder: Path) -> None:
+        """Write weights (safetensors), settings (JSON) and ids (Parquet) into an existing folder."""
+        vocabulary = asdict(self.vocabulary)
+        ids = {"item_id": vocabulary.pop("item_ids"), "location_id": vocabulary.pop("location_ids")}
+        document = {
+            "format": _FORMAT,
+            "shape": asdict(self.network.shape),
+            "vocabulary": vocabulary,
+            "history": [asdict(row) for row in self.history],
+        }
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
+        save_file(weights, str(folder / "weights.safetensors"))
+        table = pa.table({name: pa.array(values, pa.string()) for name, values in ids.items()})
+        pq.write_table(table, folder / "series.parquet")
+        (folder / "forecaster.json").write_text(json.dumps(document, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Forecaster":
+        """Read a forecaster that :meth:`save` wrote; nothing is unpickled.
+
+        Raises
+        ------
+        ArtifactError
+            If a file is missing, damaged or of another format.
+        """
+        try:
+            document = json.loads((folder / "forecaster.json").read_text())
+            if document["format"] != _FORMAT:
+                raise ValueError(f"format {document['format']}, this version reads {_FORMAT}")
+            weights = load_file(str(folder / "weights.safetensors"))
+            return _restore(document, ids=pq.read_table(folder / "series.parquet"), weights=weights)
+        except (OSError, SafetensorError, RuntimeError, LookupError, TypeError, ValueError) as error:
+            raise ArtifactError(
+                f"forecaster in {folder} cannot be read ({type(error).__name__}: {str(error)[:200]}); "
+                "name another version, or train it again with 'restock train forecaster'"
+            ) from error
+
+    def _predict_group(
+        self, panel: DemandPanel, *, origins: IntArray, horizon: int, out: "_Output", first_row: int
+    ) -> None:
+        device = next(self.network.parameters()).device
+        features = self.vocabulary.features(panel)
+        context = self.network.shape.context
+        windows = Windows(features, context=context, horizon=horizon, device=device)
+        per_crop = min(len(origins), context) * horizon * 2 * context * NUM_HEADS
+        with torch.inference_mode():
+            for plan in windows.plans_at(origins, batch_size=max(1, _BATCH_ELEMENTS // per_crop)):
+                batch = windows.cut(plan, target_end=0)
+                place_K = np.searchsorted(origins, plan.origin_BK[0])
+                out.put(self.network(batch), level_BK=batch.level_BK, rows=first_row + plan.row_B, place_K=place_K)
+
+
+class _Output:
+    """Arrays of all origins, filled batch by batch."""
+
+    def __init__(self, num_series: int, *, num_origins: int, horizon: int, levels: tuple[float, ...]) -> None:
+        shape = (num_origins, num_series, horizon)
+        self._levels_Q = np.asarray(levels, dtype=np.float32)
+        self._mean_KSH = np.empty(shape, dtype=np.float32)
+        self._marginal_KSHQ = np.empty((*shape, len(levels)), dtype=np.float32)
+        self._cumulative_KSHQ = np.empty((*shape, len(levels)), dtype=np.float32)
+
+    def put(self, prediction: Prediction, *, level_BK: torch.Tensor, rows: IntArray, place_K: IntArray) -> None:
+        scale = level_BK[:, :, None]
+        cell = np.ix_(place_K, rows)
+        self._mean_KSH[cell] = _units(prediction.mean_BKH * scale)
+        self._marginal_KSHQ[cell] = _units(prediction.marginal_BKHQ * scale[..., None])
+        self._cumulative_KSHQ[cell] = _units(prediction.cumulative_BKHQ * scale[..., None])
+
+    def forecast(self, k: int) -> Forecast:
+        return Forecast(
+            levels_Q=self._levels_Q,
+            mean_SH=self._mean_KSH[k],
+            marginal_SHQ=self._marginal_KSHQ[k],
+            cumulative_SHQ=self._cumulative_KSHQ[k],
+        )
+
+
+def _units(value_BK: torch.Tensor) -> FloatArray:
+    """Origins first, never below zero."""
+    return value_BK.clamp_min(0.0).transpose(0, 1).cpu().numpy()
+
+
+def _restore(document: dict[str, Any], *, ids: pa.Table, weights: dict[str, torch.Tensor]) -> Forecaster:
+    vocabulary = Vocabulary(
+        item_ids=tuple(ids["item_id"].to_pylist()),
+        location_ids=tuple(ids["location_id"].to_pylist()),
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in document["vocabulary"].items()},
+    )
+    shape = NetworkShape(**(document["shape"] | {"levels": tuple(document["shape"]["levels"])}))
+    network = DemandNetwork(shape)
+    network.load_state_dict(weights)
+    return Forecaster(network, vocabulary=vocabulary, history=tuple(EpochRow(**row) for row in document["history"]))
