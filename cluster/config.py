@@ -1,7 +1,7 @@
 """The settings tree. Loaded once at the entry point and passed down as an argument.
 
-Precedence: ``--set a.b=1`` > file > defaults. The environment gives addresses and secrets only, by the names that a
-setting refers to (``password_env``, ``RAY_ADDRESS``). ``configs/*.toml`` beside this module differ in numbers only.
+Precedence: ``--set a.b=1`` > file > defaults. The environment gives addresses and secrets only, where a setting refers
+to a variable by name (``sql_url = "${SHOP_DB}"``). ``configs/*.toml`` beside this module differ in numbers only.
 """
 
 import json
