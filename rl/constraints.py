@@ -123,8 +123,8 @@ def check_orderable(terms: SupplyTerms, *, index: SeriesIndex) -> None:
         raise InfeasibleOrderError(
             f"supply terms of item {index.item_ids_S[row]} at {index.location_ids_S[row]}: the smallest order is "
             f"{least_S[row]:g} units (minimum {terms.min_order_qty_S[row]:g}, pack {terms.pack_size_S[row]:g}) but the "
-            f"cap is {terms.order_cap_S[row]:g} and storage holds {terms.storage_capacity_S[row]:g}; {len(rows)} series "
-            "are like this: lower the minimum or the pack, or raise the cap or the storage"
+            f"cap is {terms.order_cap_S[row]:g} and storage holds {terms.storage_capacity_S[row]:g}; {len(rows)} "
+            "series are like this: lower the minimum or the pack, or raise the cap or the storage"
         )
 
 

@@ -1,0 +1,145 @@
+"""Chooses the parameters of the textbook rules: the cheapest of a grid on a tuning window, category by category.
+
+Costs are those of feasible orders in the replay itself, so that a rule's parameters make up for packs and minimums. All
+candidates of a rule run side by side as extra rows of one simulation; rows never interact, so one run serves every
+category.
+
+Shapes: S series, N = C x S rows, C candidates, G categories.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr
+
+from cluster.panel import StrArray
+from forecasting.forecast import Forecast
+from rl.evaluate import replay
+from rl.inventory import FloatArray, InventoryState, SupplyTerms
+from rl.policies.classical import (
+    BaseStock,
+    CappedBaseStock,
+    ClassicalPolicy,
+    Newsvendor,
+    ReorderPoint,
+    StaticMinMax,
+)
+from rl.scenarios import ReplayScenario
+
+Unmet = Literal["lost", "backorder"]
+
+# Rows of one simulation: small enough for the processor's cache, large enough to hide Python.
+_MAX_ROWS = 24_000
+# Normal scores of cycle service levels; packs and minimums push the best ones down, fixed costs and promotions up.
+_FINE_SCORES = np.arange(-2.0, 3.51, 0.125)
+_SCORES = np.arange(-2.0, 3.51, 0.25)
+_CAPS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0)
+_ORDER_PERIODS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
+_SAFETY_PERIODS = (-4.0, -3.0, -2.0, -1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 14.0)
+
+
+def make_candidates() -> dict[str, tuple[ClassicalPolicy, ...]]:
+    """The grid of parameters that each textbook rule is tried with, by rule."""
+    fine, levels = _levels(_FINE_SCORES), _levels(_SCORES)
+    return {
+        Newsvendor.rule: (Newsvendor(),),
+        BaseStock.rule: tuple(BaseStock(cycle_service_level=level) for level in fine),
+        CappedBaseStock.rule: tuple(
+            CappedBaseStock(cycle_service_level=level, cap_periods=cap) for level in levels for cap in _CAPS
+        ),
+        ReorderPoint.rule: tuple(
+            ReorderPoint(cycle_service_level=level, order_periods=periods)
+            for level in levels
+            for periods in _ORDER_PERIODS
+        ),
+        StaticMinMax.rule: tuple(
+            StaticMinMax(safety_periods=safety, order_periods=periods)
+            for safety in _SAFETY_PERIODS
+            for periods in _ORDER_PERIODS
+        ),
+    }
+
+
+def tune_textbook(scenario: ReplayScenario, *, unmet: Unmet = "lost") -> dict[str, ClassicalPolicy]:
+    """Each textbook rule with the parameters that cost least over the whole scenario; the cheapest rule comes first."""
+    everything = np.full(scenario.num_rows, "", dtype=np.str_)
+    return tune_categories(scenario, category_ids_S=everything, unmet=unmet)[""]
+
+
+def tune_categories(
+    scenario: ReplayScenario, *, category_ids_S: StrArray, unmet: Unmet = "lost"
+) -> dict[str, dict[str, ClassicalPolicy]]:
+    """As ``tune_textbook`` for each category, in one pass: category -> rule -> policy, the cheapest rule first."""
+    category_G, group_S = np.unique(category_ids_S, return_inverse=True)
+    best: list[list[tuple[float, ClassicalPolicy]]] = [[] for _ in category_G]
+    for candidates in make_candidates().values():
+        cost_CS = candidate_cost_CS(candidates, scenario, unmet=unmet)
+        for group, found in enumerate(best):
+            cost_C = cost_CS[:, group_S == group].sum(axis=1)
+            cheapest = int(cost_C.argmin())
+            found.append((float(cost_C[cheapest]), candidates[cheapest]))
+    return {
+        str(category): {policy.name: policy for _, policy in sorted(found, key=lambda pair: pair[0])}
+        for category, found in zip(category_G, best, strict=True)
+    }
+
+
+def candidate_cost_CS(
+    candidates: Sequence[ClassicalPolicy], scenario: ReplayScenario, *, unmet: Unmet = "lost"
+) -> npt.NDArray[np.float64]:
+    """Cost of each candidate on each series over the scenario, account currency, shape (C, S)."""
+    size = max(_MAX_ROWS // scenario.num_rows, 1)
+    costs = []
+    for first in range(0, len(candidates), size):
+        chunk = candidates[first : first + size]
+        policy = _SideBySide(policies=chunk, terms=scenario.terms)
+        result = replay(policy, _tiled(scenario, len(chunk)), unmet=unmet)
+        costs.append(result.cost_S.reshape(len(chunk), scenario.num_rows))
+    return np.concatenate(costs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SideBySide:
+    """Policy c decides for the c-th block of rows. All blocks share one forecast, which is not copied."""
+
+    policies: Sequence[ClassicalPolicy]
+    terms: SupplyTerms
+    name: str = "side_by_side"
+
+    def order_quantity_S(self, state: InventoryState, forecast: Forecast, terms: SupplyTerms) -> FloatArray:
+        S = len(self.terms)
+        blocks = [slice(c * S, (c + 1) * S) for c in range(len(self.policies))]
+        return np.concatenate(
+            [
+                policy.order_quantity_S(_view(state, block), forecast, self.terms)
+                for policy, block in zip(self.policies, blocks, strict=True)
+            ]
+        )
+
+
+def _view(state: InventoryState, block: slice) -> InventoryState:
+    return InventoryState(
+        on_hand_S=state.on_hand_S[block],
+        on_order_SL=state.on_order_SL[block],
+        backorder_S=state.backorder_S[block],
+        reserved_S=state.reserved_S[block],
+    )
+
+
+def _tiled(scenario: ReplayScenario, times: int) -> ReplayScenario:
+    rows = np.tile(np.arange(scenario.num_rows), times)
+    return ReplayScenario(
+        first_period=scenario.first_period,
+        demand_NT=scenario.demand_NT[rows],
+        lead_time_NT=scenario.lead_time_NT[rows],
+        forecasts=scenario.forecasts,
+        start=scenario.start.take(rows),
+        terms=scenario.terms.take(rows),
+    )
+
+
+def _levels(scores: npt.NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(float(level) for level in np.round(ndtr(scores), 6))
