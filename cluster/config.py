@@ -71,7 +71,9 @@ class DataSettings(_Section):
     not_stocked: tuple[str, ...] = Field(
         (), description="items or categories sold but not stocked (postage, fuel): kept as orders, no series"
     )
-    outlier_iqr: float = Field(20.0, gt=0, description="order lines above their item's upper quartile by this many IQRs are flagged")
+    outlier_iqr: float = Field(
+        20.0, gt=0, description="order lines above their item's upper quartile by this many IQRs are flagged"
+    )
     notice_periods: int = Field(28, ge=0, description="periods ahead that promotions are announced if no date is given")
     holidays: str = Field("US", description="country of public holidays when the market table has none; '' for none")
     max_series: int | None = Field(
@@ -96,10 +98,12 @@ class ForecastSettings(_Section):
     horizon: int = Field(28, ge=2, description="periods ahead")
     context: int = Field(56, ge=8, description="periods of history that the model reads")
     levels: tuple[float, ...] = Field((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99))
-    hidden: int = Field(64, ge=4, description="width of the LSTM")
-    epochs: int = Field(6, ge=1)
-    windows_per_series: int = Field(40, ge=1, description="training windows drawn per series and epoch")
-    batch_size: int = Field(256, ge=1)
+    hidden: int = Field(64, ge=4, multiple_of=4, description="width of the LSTM")
+    epochs: int = Field(6, ge=1, description="learning passes of a first fit; one finishing pass follows")
+    refit_epochs: int = Field(2, ge=1, description="learning passes of a warm-start refit")
+    patience: int = Field(2, ge=0, description="learning passes without a better validation loss before stopping")
+    windows_per_series: int = Field(64, ge=1, description="training windows drawn per series and pass")
+    batch_size: int = Field(512, ge=1, description="windows per step and worker")
     learning_rate: float = Field(2e-3, gt=0)
     num_workers: int = Field(1, ge=1, description="Ray Train workers")
     use_gpu: bool = False
@@ -108,14 +112,24 @@ class ForecastSettings(_Section):
 class RecommenderSettings(_Section):
     """The recommender."""
 
-    model: Literal["transformer", "gru"] = "transformer"
-    hidden: int = Field(64, ge=4)
-    max_sequence: int = Field(50, ge=2, description="most recent events read per user")
+    model: Literal["transformer", "gru"] = Field("transformer", description="body of the sequence model")
+    hidden: int = Field(64, ge=4, multiple_of=2, description="width of the sequence model")
+    dropout: float = Field(0.2, ge=0, lt=1)
+    max_sequence: int = Field(50, ge=2, description="most recent events that the sequence model reads per user")
+    windows_per_user: int = Field(8, ge=1, description="training windows of max_sequence events per user, latest first")
+    targets_per_event: int = Field(4, ge=1, description="items of the next basket drawn as targets of each event")
     epochs: int = Field(4, ge=1)
-    batch_size: int = Field(128, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
-    num_negatives: int = Field(256, ge=1, description="items sampled per batch for the softmax")
-    min_item_users: int = Field(10, ge=1, description="items bought by fewer users are not recommended")
+    batch_size: int = Field(64, ge=1)
+    learning_rate: float = Field(3e-3, gt=0)
+    num_negatives: int = Field(512, ge=1, description="items sampled per batch for the softmax")
+    min_item_users: int = Field(10, ge=1, description="items that fewer users dealt with are not recommended")
+    validation: Literal["next-basket", "last-basket"] = Field(
+        "next-basket", description="what chooses weights: the first basket of the last days, or each user's last basket"
+    )
+    validation_days: int = Field(28, ge=1, description="last days of history, for next-basket")
+    validation_users: int = Field(2_000, ge=1, description="users that weights are chosen on, at most")
+    popular_days: float = Field(28.0, gt=0, description="'popular lately' means in these last days")
+    num_neighbours: int = Field(100, ge=1, description="neighbours kept per item")
     num_workers: int = Field(1, ge=1, description="Ray Train workers")
     use_gpu: bool = False
 

@@ -1,0 +1,157 @@
+"""Training of the sequence network, without Ray: a step, an epoch, a state to go on from.
+
+Shapes: W windows, L events, M targets, I items, C candidates.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cluster.config import RecommenderSettings
+from recsys.interactions import PURCHASE, Interactions, IntArray
+from recsys.models.network import NetworkShape, SequenceNetwork
+from recsys.windows import Batch, last_events
+
+_INPUTS = ("item_WL", "behaviour_WL", "gap_WL", "target_WLM")
+_WARM_UP_STEPS = 50
+_UNIFORM_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingPlan:
+    """How long and how hard to train.
+
+    Parameters
+    ----------
+    total_steps
+        Steps over which the learning rate warms up and falls to zero as a half cosine.
+    num_negatives
+        Candidates drawn per step; with that many items or fewer the softmax runs over all of them.
+    """
+
+    total_steps: int
+    learning_rate: float
+    num_negatives: int
+    seed: int
+
+
+class SequenceLearner:
+    """Holds the network, the optimiser and the step; the same seed and batches give the same weights.
+
+    Parameters
+    ----------
+    network
+        Moved to ``device``.
+    count_I
+        How often each item was taken: the first guess of the item bias, and half of how negatives are drawn.
+    wrap
+        Makes the network parallel (Ray Train's ``prepare_model``); None trains it as it is.
+    """
+
+    def __init__(
+        self,
+        network: SequenceNetwork,
+        *,
+        plan: TrainingPlan,
+        count_I: IntArray,
+        device: torch.device | str = "cpu",
+        wrap: Callable[[nn.Module], nn.Module] | None = None,
+    ) -> None:
+        self.plan = plan
+        self.device = torch.device(device)
+        self.network = network.to(self.device)
+        share_I = torch.as_tensor((count_I + 1) / (count_I + 1).sum(), dtype=torch.float32, device=self.device)
+        with torch.no_grad():
+            # Starting at popularity saves the epochs that learning it would take.
+            self.network.bias_I.copy_(share_I.log())
+        self.draw_I = _UNIFORM_SHARE / len(count_I) + (1 - _UNIFORM_SHARE) * share_I
+        self.module = wrap(self.network) if wrap is not None else self.network
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.98))
+        self.step = 0
+
+    def train_epoch(self, batches: Iterable[Batch]) -> float:
+        """Learn from every batch once; returns the mean loss in nats per target, nan without a batch."""
+        self.module.train()
+        losses = [self._train_step(batch) for batch in batches]
+        self.module.eval()
+        return float(np.mean(losses)) if losses else float("nan")
+
+    def state(self) -> dict[str, Any]:
+        """Everything that :meth:`load_state` needs to go on as if nothing had happened."""
+        return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict(), "step": self.step}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = int(state["step"])
+
+    def _train_step(self, batch: Batch) -> float:
+        # Draws depend on the step alone, so that a resumed run draws what an unbroken one would have drawn.
+        torch.manual_seed(self.plan.seed * 1_000_003 + self.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._learning_rate()
+        inputs = [torch.as_tensor(batch[name], dtype=torch.int64, device=self.device) for name in _INPUTS]
+        candidate_C, log_draws_C = self._candidates()
+        loss = self.module(*inputs, candidate_C, log_draws_C)
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        self.step += 1
+        return loss.item()
+
+    def _learning_rate(self) -> float:
+        warm = min(1.0, (self.step + 1) / min(_WARM_UP_STEPS, max(self.plan.total_steps // 4, 1)))
+        done = min(self.step / self.plan.total_steps, 1.0)
+        return self.plan.learning_rate * warm * 0.5 * (1.0 + float(np.cos(np.pi * done)))
+
+    def _candidates(self) -> tuple[Tensor, Tensor]:
+        num_items, wanted = len(self.draw_I), self.plan.num_negatives
+        if num_items <= wanted:
+            return torch.arange(num_items, device=self.device), torch.zeros(num_items, device=self.device)
+        candidate_C = torch.multinomial(self.draw_I, wanted, replacement=True)
+        return candidate_C, (self.draw_I[candidate_C] * wanted).log()
+
+
+def network_shape(settings: RecommenderSettings, *, num_items: int) -> NetworkShape:
+    """Shape of the network that the settings ask for."""
+    return NetworkShape(
+        kind=settings.model, num_items=num_items, length=settings.max_sequence, hidden=settings.hidden,
+        dropout=settings.dropout,
+    )
+
+
+def window_options(interactions: Interactions, *, settings: RecommenderSettings, seed: int) -> dict[str, Any]:
+    """Keyword arguments of :func:`recsys.windows.make_windows` for these sequences."""
+    return {
+        "length": settings.max_sequence,
+        "windows_per_user": settings.windows_per_user,
+        "num_targets": settings.targets_per_event,
+        "purchases_only": bool((interactions.behaviour_E == PURCHASE).any()),
+        "seed": seed,
+    }
+
+
+def encode_last(network: SequenceNetwork, histories: Interactions, *, device: torch.device | str = "cpu") -> Tensor:
+    """Vector of each user after the last event, shape (U, D); zero for a user without events."""
+    batch = last_events(histories, length=network.shape.length)
+    inputs = [torch.as_tensor(batch[name], dtype=torch.int64, device=device) for name in _INPUTS[:3]]
+    length_W = torch.as_tensor(batch["length_W"], device=device)
+    with torch.inference_mode():
+        # Short histories need no full window; positions count from the left, so a narrower one gives the same vectors.
+        width = max(int(length_W.max()) if len(length_W) else 0, 1)
+        hidden_WLD = network.encode(*(values[:, :width] for values in inputs))
+        last_WD = hidden_WLD[torch.arange(len(length_W), device=device), (length_W - 1).clamp(min=0)]
+        return last_WD * (length_W > 0)[:, None]
+
+
+def make_batches(windows: Batch, *, batch_size: int, seed: int) -> Iterable[Batch]:
+    """Windows in shuffled batches."""
+    order = np.random.default_rng(seed).permutation(len(windows["item_WL"]))
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        yield {name: values[rows] for name, values in windows.items()}
