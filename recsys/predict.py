@@ -1,0 +1,207 @@
+"""What is served: the fitted models, their blend and the histories that they read. Knows no Ray.
+
+Shapes: U users asked for, J items asked for, I items, K ranks.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.holdout import Holdout
+from recsys.interactions import VIEW, Interactions, IntArray, RowArray, StrArray
+from recsys.metrics import ScoreArray, top_items
+from recsys.models.blend import Blend
+from recsys.models.neighbours import NeighbourModel
+from recsys.models.protocol import RecommenderModel, recommend
+from recsys.neighbours import ItemNeighbours
+from recsys.reasons import reasons_UK
+from recsys.storage import read_recommender, write_recommender
+
+_BATCH_USERS: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recommendations:
+    """Best items for each user, best first.
+
+    Parameters
+    ----------
+    item_ids_UK
+        External ids; '' where nothing more may be recommended.
+    score_UK
+        Blend score: higher suits better, comparable within a user only; 0 where there is no item.
+    reason_UK
+        One sentence each, true by construction: it names what added most to the score.
+    """
+
+    user_ids_U: StrArray
+    item_ids_UK: StrArray
+    score_UK: ScoreArray
+    reason_UK: StrArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recommender:
+    """Fitted models, the weights that validation chose, and the histories up to the training cut.
+
+    Parameters
+    ----------
+    histories
+        What each known user did before the cut.
+    blend
+        Models and weights that :meth:`recommend` uses.
+    learning_curve
+        One row per epoch of the sequence model.
+    validation
+        One row per model: Recall@10 and NDCG@10 on the validation baskets, and the weight it got.
+    """
+
+    histories: Interactions
+    blend: Blend
+    learning_curve: list[dict[str, Any]] = field(default_factory=list)
+    validation: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def trained_until(self) -> datetime:
+        """First instant that was not learned from."""
+        return datetime.fromtimestamp(int(self.histories.now_U.max()), tz=UTC)
+
+    @property
+    def item_ids(self) -> StrArray:
+        """Items that can be recommended, sorted."""
+        return self.histories.item_ids_I
+
+    @property
+    def models(self) -> Mapping[str, RecommenderModel]:
+        """Every fitted model by name, also those that got no weight."""
+        return self.blend.models
+
+    @property
+    def neighbours(self) -> ItemNeighbours:
+        """Items that are taken together or soon after one another."""
+        model = self.models[NeighbourModel.name]
+        assert isinstance(model, NeighbourModel)
+        return model.neighbours(self.item_ids)
+
+    def recommend(
+        self,
+        user_ids: Sequence[str],
+        *,
+        k: int = 10,
+        exclude_item_ids: Sequence[str] = (),
+        histories: Mapping[str, Sequence[str]] | None = None,
+    ) -> Recommendations:
+        """Best ``k`` items for each user now.
+
+        A user without any history gets what is popular lately. Items and users that the model does not know are ignored,
+        duplicates in ``user_ids`` are answered twice.
+
+        Parameters
+        ----------
+        exclude_item_ids
+            Never in the answer, for nobody: out of stock, not for sale.
+        histories
+            Items that a user looked at since training, oldest first; they follow the stored history.
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        asked = self._histories(user_ids, live=histories or {})
+        barred_J = self.histories.item_rows(list(exclude_item_ids))
+        barred_J = barred_J[barred_J >= 0]
+        answers = [
+            self._rank(asked.take(np.arange(start, min(start + _BATCH_USERS, len(user_ids)))), k=k, barred_J=barred_J)
+            for start in range(0, len(user_ids), _BATCH_USERS)
+        ]
+        item_UK, score_UK, reason_UK = (np.concatenate(column) for column in zip(*answers, strict=True))
+        return Recommendations(
+            user_ids_U=np.asarray(user_ids, dtype=str),
+            item_ids_UK=self._ids(item_UK),
+            score_UK=np.where(item_UK >= 0, score_UK, 0.0).astype(np.float32),
+            reason_UK=reason_UK,
+        )
+
+    def similar(self, item_ids: Sequence[str], *, k: int = 10) -> tuple[StrArray, ScoreArray]:
+        """Ids and scores, shape (J, K), of the items that go with each given one; '' and 0 where there are no more.
+
+        An item that the model does not know has none.
+        """
+        item_J = self.histories.item_rows(item_ids)
+        score_JI = self.models[NeighbourModel.name].similar_JI(np.maximum(item_J, 0))
+        similar_JK, score_JK = top_items(score_JI, k=k)
+        found_JK = (similar_JK >= 0) & (score_JK > 0) & (item_J >= 0)[:, None]
+        return self._ids(np.where(found_JK, similar_JK, -1)), np.where(found_JK, score_JK, 0.0).astype(np.float32)
+
+    def rank(self, holdout: Holdout, *, k: int) -> dict[str, RowArray]:
+        """Ranked item rows by each model alone and by ``blend``, shape (V, K): for :func:`recsys.evaluate.evaluate`."""
+        histories = holdout.history.take(holdout.user_V)
+        allowed = self.blend.seen_allowed
+        ranked = {name: recommend(model, histories, k=k, seen_allowed=allowed) for name, model in self.models.items()}
+        return ranked | {"blend": recommend(self.blend, histories, k=k, seen_allowed=allowed)}
+
+    def save(self, folder: Path) -> None:
+        """Write the recommender into an existing folder: JSON, safetensors and Parquet, nothing that runs code."""
+        write_recommender(
+            folder,
+            histories=self.histories,
+            blend=self.blend,
+            facts={"learning_curve": self.learning_curve, "validation": self.validation},
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> "Recommender":
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        ArtifactError
+            If a file is missing or is not what was written.
+        """
+        histories, blend, facts = read_recommender(folder)
+        return cls(histories=histories, blend=blend, **facts)
+
+    def _histories(self, user_ids: Sequence[str], *, live: Mapping[str, Sequence[str]]) -> Interactions:
+        stored = self.histories.take(self.histories.user_rows(user_ids))
+        added = [self.histories.item_rows(list(live.get(user, ()))) for user in user_ids]
+        return append_views(stored, [item_J[item_J >= 0] for item_J in added])
+
+    def _rank(
+        self, histories: Interactions, *, k: int, barred_J: IntArray
+    ) -> tuple[RowArray, ScoreArray, StrArray]:
+        parts = self.blend.parts(histories)
+        total_UI: ScoreArray = np.sum(list(parts.values()), axis=0, dtype=np.float32)
+        total_UI[:, barred_J] = -np.inf
+        if not self.blend.seen_allowed:
+            total_UI[histories.user_E, histories.item_E] = -np.inf
+        item_UK, score_UK = top_items(total_UI, k=k)
+        short = k - item_UK.shape[1]
+        if short > 0:
+            item_UK = np.pad(item_UK, ((0, 0), (0, short)), constant_values=-1)
+            score_UK = np.pad(score_UK, ((0, 0), (0, short)))
+        return item_UK, score_UK, reasons_UK(self.blend, histories, parts=parts, item_UK=item_UK)
+
+    def _ids(self, item_UK: npt.NDArray[np.integer]) -> StrArray:
+        return np.where(item_UK >= 0, self.item_ids[np.maximum(item_UK, 0)], "")
+
+
+def append_views(histories: Interactions, item_of_user: Sequence[IntArray]) -> Interactions:
+    """Add items that each user looked at just now, oldest first."""
+    added_U = np.array([len(items) for items in item_of_user], dtype=np.int64)
+    if not added_U.any():
+        return histories
+    place_N = np.repeat(histories.offset_U1[1:], added_U)
+    item_N = np.concatenate(list(item_of_user)).astype(np.int32)
+    basket_E = np.insert(histories.basket_start_E, place_N, np.ones(len(item_N), dtype=bool))
+    offset_U1 = histories.offset_U1 + np.concatenate([[0], np.cumsum(added_U)])
+    return replace(
+        histories,
+        offset_U1=offset_U1,
+        item_E=np.insert(histories.item_E, place_N, item_N),
+        behaviour_E=np.insert(histories.behaviour_E, place_N, np.int8(VIEW)),
+        basket_E=(np.cumsum(basket_E) - 1).astype(np.int32),
+        time_E=np.insert(histories.time_E, place_N, np.repeat(histories.now_U, added_U)),
+    )
