@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cluster.errors import ArtifactError
+from cluster.errors import ArtifactError, StaleInputError
 
 Alias = Literal["champion", "challenger"]
 _VERSION = re.compile(r"v(\d{4,})")
@@ -175,6 +175,29 @@ class ArtifactStore:
         except (OSError, ValidationError) as error:
             raise ArtifactError(f"{folder}/manifest.json cannot be read ({error}); train the model again") from error
         return StoredVersion(folder, manifest)
+
+    def load_as_of(self, name: str, day: date) -> StoredVersion:
+        """Champion if it has seen nothing from ``day`` on, else the newest version that has not.
+
+        Raises
+        ------
+        ArtifactError
+            If the model has no version at all.
+        StaleInputError
+            If every version has seen that day.
+        """
+        versions = self.versions(name)
+        if not versions:
+            return self.load(name)
+        champion = self.aliases(name).get("champion")
+        for version in ([champion] if champion else []) + versions[::-1]:
+            stored = self.load(name, version)
+            if stored.manifest.trained_until_on <= day:
+                return stored
+        raise StaleInputError(
+            f"every version of model '{name}' has seen history from {day} on, so that its answer for that day would not be "
+            f"honest; run 'restock train all --until {day}', or plan for a later day"
+        )
 
     def aliases(self, name: str) -> dict[str, str]:
         """Which version each alias of a model points to."""

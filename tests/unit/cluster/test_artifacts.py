@@ -5,15 +5,15 @@ from datetime import date
 import pytest
 
 from cluster.artifacts import ArtifactStore, digest_of, make_manifest, slug_of
-from cluster.errors import ArtifactError
+from cluster.errors import ArtifactError, StaleInputError
 
 
-def publish(store, name="forecaster", text="weights"):
+def publish(store, name="forecaster", text="weights", until=date(2017, 11, 6)):
     manifest = make_manifest(
         name,
         kind="lstm",
         seed=0,
-        trained_until_on=date(2017, 11, 6),
+        trained_until_on=until,
         config={"epochs": 3},
         data_digest="d",
         metrics={"wql": 0.5},
@@ -68,6 +68,17 @@ def test_two_writers_at_once_get_two_versions(tmp_path):
 def test_a_missing_model_says_how_to_get_it(tmp_path):
     with pytest.raises(ArtifactError, match="no champion of model 'forecaster' .*restock train"):
         ArtifactStore(tmp_path).load("forecaster")
+
+
+def test_a_plan_of_the_past_gets_a_model_that_has_not_seen_it(tmp_path):
+    store = ArtifactStore(tmp_path)
+    old = publish(store, until=date(2017, 6, 1))
+    new = publish(store, until=date(2017, 12, 1))
+    store.promote("forecaster", new.version)
+    assert store.load_as_of("forecaster", date(2017, 12, 1)).version == new.version
+    assert store.load_as_of("forecaster", date(2017, 11, 30)).version == old.version
+    with pytest.raises(StaleInputError, match="restock train all --until 2017-05-31"):
+        store.load_as_of("forecaster", date(2017, 5, 31))
 
 
 def test_a_damaged_manifest_is_named(tmp_path):
