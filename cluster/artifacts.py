@@ -195,8 +195,8 @@ class ArtifactStore:
             if stored.manifest.trained_until_on <= day:
                 return stored
         raise StaleInputError(
-            f"every version of model '{name}' has seen history from {day} on, so that its answer for that day would not be "
-            f"honest; run 'restock train all --until {day}', or plan for a later day"
+            f"every version of model '{name}' has seen history from {day} on: its answer for that day would not be honest; "
+            f"run 'restock train all --until {day}', or plan for a later day"
         )
 
     def aliases(self, name: str) -> dict[str, str]:
