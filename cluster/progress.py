@@ -1,7 +1,7 @@
 """Progress of long work, on stderr: a bar on a terminal, one line per stage elsewhere."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -58,7 +58,7 @@ def track(
     items: Iterable[T], *, description: str, total: float | None = None, console: Console | None = None
 ) -> Iterator[T]:
     """Pass items through and show how many went by; ``total`` defaults to their length where they have one."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with stage(description, total=total, console=console) as running:
         for item in items:

@@ -1,0 +1,275 @@
+"""A loaded dataset: made once per content of its input, opened by its name.
+
+::
+
+    HOME/datasets/NAME/current       digest of the dataset in use
+                       <digest>/     see cluster.layout
+
+A load fills a draft beside the others and renames it when it is complete; ``current`` moves in a second rename. A load
+that is killed leaves a draft, which the next one removes, and the previous dataset as it was.
+"""
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil  # type: ignore[import-untyped]  # publishes no types
+import pyarrow as pa
+import pyarrow.parquet
+
+from cluster.config import Settings
+from cluster.errors import DataError
+from cluster.ingest import Input, Load, Loaded, find_input
+from cluster.panel import Calendar, DemandPanel
+from cluster.quality import QualityReport
+from cluster.reading import PanelReader
+from cluster.runtime import connect
+from cluster.schema import TABLES
+from cluster.shards import Runner, run_here, run_on_ray
+from cluster.split import make_split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """One dataset on disk, read without Ray.
+
+    Parameters
+    ----------
+    folder
+        Its folder; see :mod:`cluster.layout`.
+    settings
+        Which series :meth:`panel` picks.
+    """
+
+    folder: Path
+    settings: Settings
+    report: QualityReport
+    calendar: Calendar
+    num_periods: int
+    notice_periods: int
+    num_series: int
+    promotion_names: tuple[str, ...]
+    holidays: tuple[float, ...]
+
+    @property
+    def digest(self) -> str:
+        """Digest of the input and the settings that it was made from."""
+        return self.folder.name
+
+    @property
+    def panel_folder(self) -> Path:
+        """Parquet files with one row per series; see :func:`cluster.series.make_series` for the columns."""
+        return self.folder / "panel"
+
+    @property
+    def quarantine_folder(self) -> Path:
+        """Parquet files with the rows that broke a rule, a folder per table."""
+        return self.folder / "quarantine"
+
+    def table(self, name: str) -> pa.Table | None:
+        """A cleaned table by its name in :data:`cluster.schema.TABLES`; None where the shop has none.
+
+        Orders have one more column, ``is_outlier``; their rows are in no particular order.
+        """
+        if name not in TABLES:
+            raise ValueError(f"no table {name!r}; the tables are {', '.join(TABLES)}")
+        path = self.folder / "tables" / ("orders" if name == "orders" else f"{name}.parquet")
+        return pa.parquet.read_table(path) if path.exists() else None
+
+    def panel(self, *, selection_end: int | None = None, until: int | None = None) -> DemandPanel:
+        """Dense series, sorted by item and location.
+
+        Parameters
+        ----------
+        selection_end
+            With ``data.max_series``, the series that sold most units before this period are taken; default: the start
+            of the held-out test.
+        until
+            Show history as it was known at the start of this period: without later sales and series, and without
+            returns that came later. Default: all of it.
+
+        Raises
+        ------
+        DataError
+            If history is shorter than the split that is configured.
+        """
+        end = self.num_periods if until is None else until
+        if not 1 <= end <= self.num_periods:
+            raise DataError(
+                f"history has periods 1..{self.num_periods}, not {end}: it reaches from {self.calendar.start_on} to "
+                f"{self.calendar.date_on(self.num_periods)}; choose a date within"
+            )
+        if selection_end is None:
+            selection_end = make_split(end, settings=self.settings.split, calendar=self.calendar).test
+        reader = PanelReader(
+            folder=self.panel_folder,
+            num_periods=self.num_periods,
+            num_known=len(self.holidays),
+            promotion_names=self.promotion_names,
+            known_at=end,
+        )
+        rows = reader.pick(self.settings.data.max_series, before=min(selection_end, end))
+        panel = DemandPanel(
+            calendar=self.calendar,
+            promotion_names=self.promotion_names,
+            holiday_X=np.array(self.holidays, dtype=np.float32),
+            notice_periods=self.notice_periods,
+            **reader.read(rows),
+        )
+        return panel if until is None else panel.until(until)
+
+
+def open_dataset(settings: Settings) -> Dataset:
+    """Open the current dataset of ``settings.data.name``.
+
+    Raises
+    ------
+    DataError
+        If there is none yet.
+    """
+    root = _root(settings)
+    try:
+        digest = (root / "current").read_text().strip()
+        return _read(root / digest, settings)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"no dataset '{settings.data.name}' in {root}; run 'restock data load' with the same --config first"
+        ) from error
+
+
+def load_dataset(settings: Settings, *, today: date | None = None, run: Runner | None = None) -> Dataset:
+    """Make the dataset of the configured input, unless it is there already, and point ``current`` at it.
+
+    Parameters
+    ----------
+    today
+        Date of the load, for the rule that no order lies in the future; default: by the clock.
+    run
+        Runs the tasks on orders; default: Ray Data, on the runtime of the settings.
+
+    Raises
+    ------
+    DataError
+        If the input cannot be used. The previous dataset stays as it was.
+    """
+    root = _root(settings)
+    with _drafting(root) as draft:
+        found = find_input(settings.data, raw=draft / "raw")
+        if not (root / found.digest / "dataset.json").exists():
+            _fill(draft, found, settings, today, run)
+            _publish(draft, root / found.digest)
+        _point(root, found.digest)
+    return _read(root / found.digest, settings)
+
+
+def check_tables(settings: Settings, *, today: date | None = None, quarantine: Path | None = None) -> QualityReport:
+    """Report of the configured input, as a load would give it, without loading it.
+
+    Parameters
+    ----------
+    quarantine
+        Folder that receives the rows that break a rule; must not exist.
+    """
+    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"max_quarantine_share": 1.0})})
+    root = _root(settings)
+    with _drafting(root) as draft:
+        found = find_input(settings.data, raw=draft / "raw")
+        folder = root / found.digest
+        if not (folder / "dataset.json").exists():
+            folder = draft
+            _fill(draft, found, settings, today, run_here)
+        if quarantine is not None and (folder / "quarantine").exists():
+            shutil.copytree(folder / "quarantine", quarantine)
+        return _read(folder, settings).report
+
+
+def _fill(draft: Path, found: Input, settings: Settings, today: date | None, run: Runner | None) -> None:
+    today = today or datetime.now(UTC).date()
+    if run is not None:
+        loaded = Load(settings=settings.data, folder=draft, today=today, run=run).make(found)
+    else:
+        with connect(settings.runtime):
+            loaded = Load(settings=settings.data, folder=draft, today=today, run=run_on_ray).make(found)
+    for scaffold in ("raw", "stage"):
+        shutil.rmtree(draft / scaffold, ignore_errors=True)
+    (draft / "dataset.json").write_text(json.dumps(_describe(loaded, settings), indent=2) + "\n")
+
+
+def _describe(loaded: Loaded, settings: Settings) -> dict[str, Any]:
+    spec = loaded.spec
+    return {
+        "start_on": spec.calendar.start_on.isoformat(),
+        "period_days": spec.calendar.period_days,
+        "num_periods": spec.num_periods,
+        "notice_periods": spec.notice_periods,
+        "num_series": loaded.num_series,
+        "promotion_names": list(spec.promotion_names),
+        "holidays": [round(float(share), 6) for share in loaded.holiday_X],
+        "settings": settings.data.model_dump(mode="json"),
+        "report": loaded.report.to_dict(),
+    }
+
+
+def _read(folder: Path, settings: Settings) -> Dataset:
+    tree = json.loads((folder / "dataset.json").read_text())
+    return Dataset(
+        folder=folder,
+        settings=settings,
+        report=QualityReport.from_dict(tree["report"]),
+        calendar=Calendar(start_on=date.fromisoformat(tree["start_on"]), period_days=tree["period_days"]),
+        num_periods=tree["num_periods"],
+        notice_periods=tree["notice_periods"],
+        num_series=tree["num_series"],
+        promotion_names=tuple(tree["promotion_names"]),
+        holidays=tuple(tree["holidays"]),
+    )
+
+
+def _root(settings: Settings) -> Path:
+    # Absolute: tasks on other processes write there too.
+    return (settings.home / "datasets" / settings.data.name).absolute()
+
+
+@contextmanager
+def _drafting(root: Path) -> Iterator[Path]:
+    """Yield an empty folder beside the datasets; drop it unless it was renamed, and those of loads that were killed."""
+    host = socket.gethostname()
+    draft = root / f".draft-{host}-{os.getpid()}"
+    try:
+        draft.mkdir(parents=True)
+    except FileExistsError:
+        # Left by a killed process that had our number.
+        shutil.rmtree(draft)
+        draft.mkdir()
+    except OSError as error:
+        raise DataError(f"{root}: cannot be written ({error.strerror}); set home to a folder that can") from error
+    try:
+        for other in root.glob(f".draft-{host}-*"):
+            if not psutil.pid_exists(int(other.name.rpartition("-")[2])):
+                shutil.rmtree(other, ignore_errors=True)
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _publish(draft: Path, folder: Path) -> None:
+    try:
+        draft.rename(folder)
+    except OSError:
+        # Somebody else made the same dataset meanwhile.
+        if not (folder / "dataset.json").exists():
+            raise
+
+
+def _point(root: Path, digest: str) -> None:
+    beside = root / f".current-{os.getpid()}"
+    beside.write_text(digest + "\n")
+    beside.replace(root / "current")

@@ -1,0 +1,115 @@
+"""Tables of a SQL database, by SQLAlchemy URL."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet
+import sqlalchemy
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from cluster.config import TableSource
+from cluster.errors import ConfigError, DataError
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_BATCH_ROWS = 200_000
+_CONNECT_TIMEOUT_S = 10
+
+
+def fetch_table(table: str, *, source: TableSource, path: Path) -> TableSource:
+    """Copy the rows of a query into a Parquet file and return the source that reads them from there.
+
+    Values keep the types that the database gives; ids and dates are read as any file's are. The file is the only copy
+    and lives as long as the load.
+
+    Raises
+    ------
+    DataError
+        If the database does not answer or refuses the query. Secrets of the URL are in no message.
+    """
+    assert source.query is not None
+    engine = _make_engine(table, source)
+    query = source.query if " " in source.query.strip() else f"SELECT * FROM {source.query.strip()}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with engine.connect() as connection:
+            rows = connection.execution_options(stream_results=True).execute(sqlalchemy.text(query))
+            _write(rows, path)
+    except SQLAlchemyError as error:
+        where = engine.url.render_as_string(hide_password=True)
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise DataError(
+            f"data.tables.{table}: {where} does not answer or refuses the query ({reason}); "
+            "check the address, the password's variable and the query; 'restock doctor' tries the connection"
+        ) from error
+    finally:
+        engine.dispose()
+    return source.model_copy(update={"uri": str(path), "sql_url": None, "query": None})
+
+
+def check_connection(table: str, *, source: TableSource) -> str:
+    """Connect once and say to where; raises like :func:`fetch_table`."""
+    engine = _make_engine(table, source)
+    where = engine.url.render_as_string(hide_password=True)
+    try:
+        engine.connect().close()
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise DataError(f"data.tables.{table}: {where} does not answer ({reason})") from error
+    finally:
+        engine.dispose()
+    return where
+
+
+def _make_engine(table: str, source: TableSource) -> sqlalchemy.Engine:
+    key = f"data.tables.{table}.sql_url"
+
+    def value_of(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise ConfigError(f"{key}: the environment has no variable {match[1]}; set it, secrets are read from there")
+        return os.environ[match[1]]
+
+    text = _VARIABLE.sub(value_of, source.sql_url or "")
+    try:
+        url = sqlalchemy.make_url(text)
+        timeout = {"connect_timeout": _CONNECT_TIMEOUT_S} if url.get_backend_name() in ("postgresql", "mysql") else {}
+        return sqlalchemy.create_engine(url, connect_args=timeout)
+    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        kind = text.partition(":")[0] if "://" in text else "no scheme"
+        raise ConfigError(
+            f"{key}: not a usable SQLAlchemy URL ({kind}); write it as "
+            "postgresql+psycopg://user:${PASSWORD}@host/name and install the driver"
+        ) from error
+
+
+def _write(rows: sqlalchemy.CursorResult[tuple[object, ...]], path: Path) -> None:
+    names = list(rows.keys())
+    writer: pa.parquet.ParquetWriter | None = None
+    try:
+        while batch := rows.fetchmany(_BATCH_ROWS):
+            part = _as_arrow(names, batch)
+            writer = writer or pa.parquet.ParquetWriter(path, part.schema)
+            writer.write_table(part)
+        if writer is None:
+            pa.parquet.write_table(pa.table({name: pa.array([], pa.string()) for name in names}), path)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _as_arrow(names: list[str], batch: Sequence[Sequence[object]]) -> pa.Table:
+    """As text, exactly: drivers differ in what types they give, and a batch of nulls has none."""
+    columns = zip(*batch, strict=True)
+    return pa.table(
+        {
+            name: pl.Series([None if value is None else _text(value) for value in column], dtype=pl.String).to_arrow()
+            for name, column in zip(names, columns, strict=True)
+        }
+    )
+
+
+def _text(value: object) -> str:
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
