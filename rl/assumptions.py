@@ -109,7 +109,7 @@ def mean_demand_of_history_S(panel: DemandPanel) -> WideArray:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Given:
-    """The table's values in series order: NaN where none is given; ``row_S`` is the row in the table, -1 without one."""
+    """The table's values in series order: NaN where none is given; ``row_S`` is the table's row, -1 without one."""
 
     values: Mapping[str, WideArray]
     next_review_S: list[object]
@@ -226,8 +226,8 @@ def _check_horizon(interval_S: IntArray, *, settings: Settings, panel: DemandPan
     row = int(rows[0])
     where = f"{source} row {given.row_S[row] + 1}" if given.row_S[row] >= 0 else "assumptions"
     raise DataError(
-        f"{where}: an order of item {panel.index.item_ids_S[row]} must last {interval_S[row]} periods (lead time + review "
-        f"period) but the forecast looks {horizon} ahead; raise forecast.horizon to {int(interval_S.max())}"
+        f"{where}: an order of item {panel.index.item_ids_S[row]} must last {interval_S[row]} periods (lead time + "
+        f"review period) but the forecast looks {horizon} ahead; raise forecast.horizon to {int(interval_S.max())}"
     )
 
 

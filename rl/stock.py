@@ -1,117 +1,215 @@
-"""From a stock snapshot and open orders to the state that policies see.
+"""From the shop's stock snapshot and open orders to the state that policies see.
 
-Shapes: S series, L periods until arrival, R table rows.
+Nothing is dropped in silence: what is assumed, late or unknown is said in a note, and on the order line where it
+matters.
+
+Shapes: S series, L periods until arrival.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cluster.errors import DataError, StaleInputError
-from cluster.panel import BoolArray, Calendar, FloatArray, IntArray, SeriesIndex
+from cluster.panel import Calendar, IntArray, SeriesIndex
 from cluster.schema import DEFAULT_LOCATION, Col
-from rl.inventory import InventoryState
+from rl.inventory import FloatArray, InventoryState
 
-_MAX_NAMED = 5
-# A mistyped year must not make an array of millions of columns.
-_MOST_PERIODS = 366
+WideArray = npt.NDArray[np.float64]
+
+# Pipeline columns kept; whatever arrives later is counted in the last one.
+_MAX_COLUMNS = 60
+_NUM_NAMED = 5
 
 
-def make_inventory_state(
-    stock: pa.Table, open_orders: pa.Table | None, *, index: SeriesIndex, calendar: Calendar, period: int
-) -> InventoryState:
-    """State at the start of a period, receipts of that period in.
-
-    An order that is due in this period or overdue has not come yet, since the count follows the receipts: it is
-    expected in the next one. One that is years away counts in the inventory position all the same. Rows of other series
-    are not read.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StockReading:
+    """The state of every series, and what had to be assumed to make it.
 
     Parameters
     ----------
-    stock
-        By ``cluster.schema.STOCK``, one row for each series of ``index``. A null ``snapshot_on`` is the period itself.
-    open_orders
-        By ``cluster.schema.OPEN_ORDERS``; a series may have several.
+    state
+        For the policies.
+    overdue_S
+        Units of open orders that were due by the snapshot, which is counted after receipts; taken as arriving next period.
+    is_assumed_S
+        True where no stock row names the series: 0 units are assumed.
+    notes
+        One sentence for everything assumed, late or unknown.
+    """
+
+    state: InventoryState
+    overdue_S: FloatArray
+    is_assumed_S: npt.NDArray[np.bool_]
+    notes: tuple[str, ...]
+
+    @property
+    def remark_S(self) -> list[str]:
+        """What a planner should know of each series; empty for most."""
+        remarks = [""] * len(self.overdue_S)
+        for row in np.flatnonzero(self.overdue_S > 0):
+            remarks[row] = f"{self.overdue_S[row]:g} units on order are overdue."
+        for row in np.flatnonzero(self.is_assumed_S):
+            remarks[row] = (remarks[row] + " No stock was reported: 0 is assumed.").strip()
+        return remarks
+
+
+def make_inventory_state(
+    stock: pa.Table,
+    open_orders: pa.Table | None,
+    *,
+    index: SeriesIndex,
+    calendar: Calendar,
+    on_date: date,
+    stock_source: str = "stock",
+    open_orders_source: str = "open_orders",
+) -> StockReading:
+    """Read a snapshot, counted at the start of ``on_date`` after receipts, and the orders still to come.
+
+    Parameters
+    ----------
+    stock, open_orders
+        Tables of those names in ``cluster.schema``.
+    stock_source, open_orders_source
+        What the tables are called in messages: their files.
 
     Raises
     ------
     StaleInputError
-        If the stock was counted in another period.
+        If the snapshot is of another day.
     DataError
-        If a series has no row or two, or a quantity is negative or not finite.
+        If a quantity is missing or negative, or two stock rows speak of one series.
     """
-    row_S = _rows_of_series(stock, index=index)
-    _check_fresh(stock.take(row_S), calendar=calendar, period=period)
-    return InventoryState(
-        on_hand_S=_units(stock, Col.ON_HAND_QTY, name_of_table="stock")[row_S],
-        on_order_SL=_on_order_SL(open_orders, index=index, calendar=calendar, period=period),
-        backorder_S=_units(stock, Col.BACKORDER_QTY, name_of_table="stock")[row_S],
-        reserved_S=_units(stock, Col.RESERVED_QTY, name_of_table="stock")[row_S],
+    _check_date(stock, on_date=on_date, source=stock_source)
+    pairs = _ids(stock)
+    position_R = index.positions(*pairs)
+    _check_unique(position_R, pairs=pairs, source=stock_source)
+    on_hand_S, reserved_S, backorder_S = (
+        _spread_S(_quantity_R(stock, name, source=stock_source), position_R, num_series=len(index))
+        for name in (Col.ON_HAND_QTY, Col.RESERVED_QTY, Col.BACKORDER_QTY)
     )
+    is_assumed_S = np.ones(len(index), dtype=bool)
+    is_assumed_S[position_R[position_R >= 0]] = False
+    notes = _unknown_notes(pairs, position_R, source=stock_source)
+    if is_assumed_S.any():
+        example = _names(index.item_ids_S[is_assumed_S].tolist())
+        notes.append(f"{stock_source}: no row for {is_assumed_S.sum():,} series ({example}): 0 units assumed.")
+    on_order_SL, overdue_S, order_notes = _on_order(
+        open_orders, index=index, calendar=calendar, on_date=on_date, source=open_orders_source
+    )
+    state = InventoryState(on_hand_S=on_hand_S, on_order_SL=on_order_SL, backorder_S=backorder_S, reserved_S=reserved_S)
+    return StockReading(state=state, overdue_S=overdue_S, is_assumed_S=is_assumed_S, notes=(*notes, *order_notes))
 
 
-def _rows_of_series(stock: pa.Table, *, index: SeriesIndex) -> IntArray:
-    series_R = _series_R(stock, index=index)
-    rows_R = np.flatnonzero(series_R >= 0)
-    count_S = np.bincount(series_R[rows_R], minlength=len(index))
-    _refuse(count_S == 0, index=index, problem="no stock row; add it, with on_hand_qty 0 if the shelf is empty")
-    _refuse(count_S > 1, index=index, problem="more than one stock row; keep one")
-    row_S = np.empty(len(index), dtype=np.int64)
-    row_S[series_R[rows_R]] = rows_R
-    return row_S
-
-
-def _on_order_SL(open_orders: pa.Table | None, *, index: SeriesIndex, calendar: Calendar, period: int) -> FloatArray:
-    if open_orders is None or not open_orders.num_rows:
-        return np.zeros((len(index), 1), dtype=np.float32)
-    series_R = _series_R(open_orders, index=index)
-    qty_R = _units(open_orders, Col.OPEN_QTY, name_of_table="open_orders")
-    due_R = np.array([calendar.period_of(day) for day in open_orders[Col.EXPECTED_ON].to_pylist()], dtype=np.int64)
-    column_R = np.clip(due_R - period - 1, 0, _MOST_PERIODS - 1)
-    is_ours_R = series_R >= 0
-    columns = int(column_R[is_ours_R].max(initial=0)) + 1
-    on_order_SL = np.zeros((len(index), columns), dtype=np.float32)
-    np.add.at(on_order_SL, (series_R[is_ours_R], column_R[is_ours_R]), qty_R[is_ours_R])
-    return on_order_SL
-
-
-def _series_R(table: pa.Table, *, index: SeriesIndex) -> IntArray:
-    items = table[Col.ITEM_ID].to_pylist()
-    locations = _column(table, Col.LOCATION_ID, default=DEFAULT_LOCATION)
-    return index.positions(items, locations)
-
-
-def _column(table: pa.Table, name: str, *, default: Any) -> list[Any]:
-    if name not in table.column_names:
-        return [default] * table.num_rows
-    return [default if value is None else value for value in table[name].to_pylist()]
-
-
-def _units(table: pa.Table, name: str, *, name_of_table: str) -> FloatArray:
-    qty_R = np.array(_column(table, name, default=0.0), dtype=np.float64)
-    wrong = np.flatnonzero(~(np.isfinite(qty_R) & (qty_R >= 0)))
-    if len(wrong):
-        row = int(wrong[0])
-        raise DataError(f"{name_of_table} row {row + 1}: {name} must be a number >= 0 (got {qty_R[row]:g}); correct it")
-    return qty_R.astype(np.float32)
-
-
-def _check_fresh(stock: pa.Table, *, calendar: Calendar, period: int) -> None:
-    days: Sequence[date | None] = _column(stock, Col.SNAPSHOT_ON, default=None)
-    wrong = sorted({day for day in days if day is not None and calendar.period_of(day) != period})
-    if wrong:
+def _check_date(stock: pa.Table, *, on_date: date, source: str) -> None:
+    if not stock.num_rows:
+        raise DataError(f"{source}: has no rows; export the stock of {on_date} again")
+    days = pc.min_max(stock[Col.SNAPSHOT_ON].cast(pa.date32())).as_py()
+    if days["min"] != on_date or days["max"] != on_date:
+        found = f"{days['min']}" if days["min"] == days["max"] else f"{days['min']} to {days['max']}"
         raise StaleInputError(
-            f"stock was counted on {wrong[0]}, the plan is for {calendar.date_on(period)}; "
-            "export the stock of that day, or plan as of the day of the count"
+            f"{source}: the snapshot is of {found} but the plan is for {on_date}; export the stock of {on_date} or "
+            "plan for the day of the snapshot"
         )
 
 
-def _refuse(is_wrong_S: BoolArray, *, index: SeriesIndex, problem: str) -> None:
-    wrong = np.flatnonzero(is_wrong_S)
+def _ids(table: pa.Table) -> tuple[list[str], list[str]]:
+    items = table[Col.ITEM_ID].to_pylist()
+    if Col.LOCATION_ID not in table.column_names:
+        return items, [DEFAULT_LOCATION] * len(items)
+    return items, pc.fill_null(table[Col.LOCATION_ID], DEFAULT_LOCATION).to_pylist()
+
+
+def _check_unique(position_R: IntArray, *, pairs: tuple[list[str], list[str]], source: str) -> None:
+    known_rows = np.flatnonzero(position_R >= 0)
+    _, first = np.unique(position_R[known_rows], return_index=True)
+    repeated = np.setdiff1d(np.arange(len(known_rows)), first)
+    if len(repeated):
+        row = int(known_rows[repeated[0]])
+        earlier = int(np.flatnonzero(position_R == position_R[row])[0])
+        raise DataError(
+            f"{source} row {row + 1}: item {pairs[0][row]} at {pairs[1][row]} is already in row {earlier + 1}; "
+            "add them up or keep one"
+        )
+
+
+def _quantity_R(table: pa.Table, name: str, *, source: str) -> WideArray:
+    if name not in table.column_names:
+        return np.zeros(table.num_rows)
+    column = table[name].cast(pa.float64())
+    may_be_null = name in (Col.RESERVED_QTY, Col.BACKORDER_QTY)
+    value_R = np.array(pc.fill_null(column, 0.0 if may_be_null else float("nan")).to_numpy(), dtype=np.float64)
+    wrong = np.flatnonzero(~(np.isfinite(value_R) & (value_R >= 0)))
     if len(wrong):
-        named = ", ".join(f"item {index.item_ids_S[row]} at {index.location_ids_S[row]}" for row in wrong[:_MAX_NAMED])
-        more = f" and {len(wrong) - _MAX_NAMED} more" if len(wrong) > _MAX_NAMED else ""
-        raise DataError(f"{named}{more}: {problem}")
+        row = int(wrong[0])
+        hint = f"; a negative stock belongs into {Col.BACKORDER_QTY}" if name == Col.ON_HAND_QTY else ""
+        raise DataError(
+            f"{source} row {row + 1}: {name} must be a number >= 0 (got {value_R[row]:g}); correct the {len(wrong):,} "
+            f"such rows{hint}"
+        )
+    return value_R
+
+
+def _spread_S(value_R: WideArray, position_R: IntArray, *, num_series: int) -> FloatArray:
+    known = position_R >= 0
+    return np.bincount(position_R[known], weights=value_R[known], minlength=num_series).astype(np.float32)
+
+
+def _unknown_notes(pairs: tuple[list[str], list[str]], position_R: IntArray, *, source: str) -> list[str]:
+    rows = np.flatnonzero(position_R < 0)
+    if not len(rows):
+        return []
+    named = _names([pairs[0][row] for row in rows[: _NUM_NAMED + 1]])
+    return [f"{source}: {len(rows):,} rows name series that the history lacks ({named}): not planned."]
+
+
+def _names(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:_NUM_NAMED]) + (", ..." if len(ids) > _NUM_NAMED else "")
+
+
+def _on_order(
+    table: pa.Table | None, *, index: SeriesIndex, calendar: Calendar, on_date: date, source: str
+) -> tuple[FloatArray, FloatArray, list[str]]:
+    S = len(index)
+    if table is None or not table.num_rows:
+        return np.zeros((S, 1), dtype=np.float32), np.zeros(S, dtype=np.float32), []
+    pairs = _ids(table)
+    position_R = index.positions(*pairs)
+    quantity_R = _quantity_R(table, Col.OPEN_QTY, source=source)
+    expected_R = _days_R(table, source=source)
+    today = (on_date - date(1970, 1, 1)).days
+    # Counted after receipts: an order due today that is still open has not come, and comes next period at the earliest.
+    column_R = _period_R(expected_R, calendar) - calendar.period_of(on_date) - 1
+    column_R = np.clip(column_R, 0, _MAX_COLUMNS - 1)
+    known = position_R >= 0
+    num_columns = int(column_R[known].max(initial=0)) + 1
+    flat = position_R[known] * num_columns + column_R[known]
+    on_order = np.bincount(flat, weights=quantity_R[known], minlength=S * num_columns)
+    overdue_R = np.where(expected_R <= today, quantity_R, 0.0)
+    notes = _unknown_notes(pairs, position_R, source=source)
+    is_late_R = known & (overdue_R > 0)
+    if is_late_R.any():
+        notes.append(
+            f"{source}: {is_late_R.sum():,} orders ({overdue_R[is_late_R].sum():g} units) were due by {on_date} and "
+            "are still open: counted as arriving next period."
+        )
+    overdue_S = _spread_S(overdue_R, position_R, num_series=S)
+    return on_order.reshape(S, num_columns).astype(np.float32), overdue_S, notes
+
+
+def _days_R(table: pa.Table, *, source: str) -> IntArray:
+    """Expected arrivals in days since 1970."""
+    column = table[Col.EXPECTED_ON].cast(pa.date32())
+    if column.null_count:
+        row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
+        raise DataError(f"{source} row {row + 1}: {Col.EXPECTED_ON} is missing; give the day of arrival")
+    return np.asarray(column.cast(pa.int32()).to_numpy(), dtype=np.int64)
+
+
+def _period_R(day_R: IntArray, calendar: Calendar) -> IntArray:
+    return (day_R - (calendar.start_on - date(1970, 1, 1)).days) // calendar.period_days

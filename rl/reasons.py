@@ -1,0 +1,92 @@
+"""Sentences of an order plan: why a line orders what it orders, in plain English.
+
+Each function takes a line as a mapping of the plan's columns (``rl.orders.PLAN_SCHEMA``).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rl.constraints import Reason
+
+Row = Mapping[str, Any]
+
+
+def explain_line(row: Row) -> str:
+    """One sentence: the quantity, the stock and demand behind it, and what changed the wish."""
+    if row["order_qty"] > 0:
+        return f"Order {_units(row['order_qty'])}: {_stock(row)} against {_demand(row)}; {_path(row)}."
+    if row["wish_qty"] > 0:
+        return f"No order: {_obstacle(row)}; {_stock(row)} against {_demand(row)}."
+    return f"No order: {_stock(row)} {_idle(row)}."
+
+
+def explain_change(reason: Reason, row: Row) -> str:
+    """What one ledger entry did."""
+    if reason is Reason.WISH:
+        return f"The {row['policy']} policy wishes {_number(row['wish_qty'])}."
+    return f"{_change(reason, row).capitalize()}."
+
+
+def _path(row: Row) -> str:
+    changes = [_change(reason, row) for reason in Reason if reason is not Reason.WISH and row[f"ledger_{reason}_qty"]]
+    wish = f"{row['policy']} wishes {_number(row['wish_qty'])}"
+    return ", ".join([wish, *changes])
+
+
+def _change(reason: Reason, row: Row) -> str:
+    if reason is Reason.CALENDAR:
+        return f"not an order day, the next one is {row['next_order_on']}"
+    if reason is Reason.MINIMUM:
+        return f"raised to the minimum of {_number(row['min_order_qty'])}"
+    if reason is Reason.PACK:
+        return "rounded up to whole units" if row["pack_size_qty"] == 1 else _packs(row)
+    if reason is Reason.CAP:
+        return f"cut to whole packs within the cap of {_number(row['order_cap_qty'])} per order"
+    if reason is Reason.STORAGE:
+        return f"cut to the room left in storage for {_number(row['storage_capacity_qty'])}"
+    return "dropped, since what is left is below the smallest order"
+
+
+def _packs(row: Row) -> str:
+    return f"rounded up to packs of {_number(row['pack_size_qty'])}"
+
+
+def _obstacle(row: Row) -> str:
+    wish = f"{_number(row['wish_qty'])} wished, but "
+    if row["ledger_calendar_qty"]:
+        return f"{wish}today is not an order day, the next one is {row['next_order_on']}"
+    smallest = max(row["min_order_qty"], row["pack_size_qty"])
+    if row["order_cap_qty"] < smallest:
+        return f"{wish}the smallest order of {_number(smallest)} exceeds the cap of {_number(row['order_cap_qty'])}"
+    return f"{wish}storage for {_number(row['storage_capacity_qty'])} has no room for the smallest order"
+
+
+def _stock(row: Row) -> str:
+    parts = [f"{_units(row['on_hand_qty'])} on hand"]
+    if row["on_order_qty"]:
+        parts.append(f"{_number(row['on_order_qty'])} on order")
+    if row["backorder_qty"]:
+        parts.append(f"{_number(row['backorder_qty'])} owed")
+    if row["reserved_qty"]:
+        parts.append(f"{_number(row['reserved_qty'])} reserved")
+    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
+
+
+def _demand(row: Row) -> str:
+    return f"{_number(row['forecast_qty'])} expected in the {row['protection_days']}-day protection interval"
+
+
+def _idle(row: Row) -> str:
+    interval = f"the {row['protection_days']}-day protection interval, in which {_number(row['forecast_qty'])}"
+    if row["inventory_position_qty"] >= row["forecast_qty"]:
+        return f"cover {interval} are expected"
+    return f"do not cover {interval} are expected, but {row['policy']} waits: its order point is not reached"
+
+
+def _units(value: float) -> str:
+    return f"{_number(value)} unit" if value == 1 else f"{_number(value)} units"
+
+
+def _number(value: float) -> str:
+    """At most one decimal, none where it is whole."""
+    return f"{value:.0f}" if value == round(value) else f"{value:.1f}"
