@@ -256,3 +256,96 @@ def paired_interval(
 def _relative(a: WideArray, b: WideArray) -> WideArray:
     # Two costs of nothing are equal; without that a category that nothing happens to would have no interval.
     return np.where(b > 0, a / np.maximum(b, 1e-12) - 1, np.where(a > 0, np.inf, 0.0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyScore:
+    """One policy's replay in a category. Money over all series and periods; rates are 0..1.
+
+    ``fill_rate`` is over units, ``in_stock_rate`` over series and periods, ``stock_value`` the mean value on the shelf,
+    and ``against_baseline`` the cost relative to the report's baseline (None for the baseline itself).
+    """
+
+    name: str
+    cost: float
+    holding_cost: float
+    lost_sale_cost: float
+    fixed_cost: float
+    fill_rate: float
+    in_stock_rate: float
+    stock_value: float
+    num_orders: int
+    ordered_qty: float
+    against_baseline: Interval | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyReport:
+    """All policies of a category on the same replay, the cheapest first.
+
+    ``baseline`` names the textbook rule that was the cheapest on the tuning window; ``bound_cost`` is that of perfect
+    foresight.
+    """
+
+    category_id: str
+    num_series: int
+    num_periods: int
+    baseline: str
+    bound_cost: float
+    scores: tuple[PolicyScore, ...]
+
+    def score(self, name: str) -> PolicyScore:
+        """The score of one policy."""
+        return next(score for score in self.scores if score.name == name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def make_policy_report(
+    results: Mapping[str, ReplayResult],
+    *,
+    category_id: str,
+    baseline: str,
+    bound_cost_S: WideArray,
+    seed: int,
+    samples: int = 2_000,
+    confidence: float = 0.95,
+) -> PolicyReport:
+    """Compare replays of one category, by policy name, with the baseline among them.
+
+    Parameters
+    ----------
+    bound_cost_S
+        ``perfect_foresight_cost_S`` of the same scenario.
+    seed, samples, confidence
+        Of the paired bootstrap intervals.
+    """
+    base = results[baseline]
+
+    def make_score(name: str, result: ReplayResult) -> PolicyScore:
+        interval = paired_interval(result.cost_S, base.cost_S, seed=seed, samples=samples, confidence=confidence)
+        return PolicyScore(
+            name=name,
+            cost=float(result.cost_S.sum()),
+            holding_cost=float(result.holding_cost_S.sum()),
+            lost_sale_cost=float(result.lost_sale_cost_S.sum()),
+            fixed_cost=float(result.fixed_cost_S.sum()),
+            fill_rate=result.fill_rate,
+            in_stock_rate=float(result.in_stock_rate_S.mean()),
+            stock_value=float(result.stock_value_S.sum()),
+            num_orders=int(result.num_orders_S.sum()),
+            ordered_qty=float(result.ordered_S.sum()),
+            against_baseline=None if name == baseline else interval,
+        )
+
+    scores = [make_score(name, result) for name, result in results.items()]
+    return PolicyReport(
+        category_id=category_id,
+        num_series=len(bound_cost_S),
+        num_periods=base.num_periods,
+        baseline=baseline,
+        bound_cost=float(bound_cost_S.sum()),
+        scores=tuple(sorted(scores, key=lambda score: score.cost)),
+    )

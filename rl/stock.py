@@ -36,7 +36,8 @@ class StockReading:
     state
         For the policies.
     overdue_S
-        Units of open orders that were due by the snapshot, which is counted after receipts; taken as arriving next period.
+        Units of open orders that were due by the snapshot, which is counted after receipts: they are taken to arrive in
+        the next period.
     is_assumed_S
         True where no stock row names the series: 0 units are assumed.
     notes

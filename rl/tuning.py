@@ -85,10 +85,10 @@ def tune_categories(
     category_G, group_S = np.unique(category_ids_S, return_inverse=True)
     size_G = np.bincount(group_S)
     chosen: list[list[ClassicalPolicy]] = [[] for _ in category_G]
-    cost_RG = []
+    cost_RG: list[WideArray] = []
     for candidates in make_candidates().values():
         cost_CS = candidate_cost_CS(candidates, scenario, unmet=unmet)
-        cost_CG = np.stack([np.bincount(group_S, weights=cost_S) for cost_S in cost_CS])
+        cost_CG: WideArray = np.stack([np.bincount(group_S, weights=cost_S) for cost_S in cost_CS]).astype(np.float64)
         cheapest_G = _regret_CG(cost_CG, size_G).argmin(axis=0)
         cost_RG.append(cost_CG[cheapest_G, np.arange(len(size_G))])
         for group, candidate in enumerate(cheapest_G):
