@@ -47,6 +47,7 @@ class Col:
     SUPPLIER_ID = "supplier_id"
     LEAD_TIME_DAYS = "lead_time_days"
     REVIEW_PERIOD_DAYS = "review_period_days"
+    NEXT_REVIEW_ON = "next_review_on"
     MIN_ORDER_QTY = "min_order_qty"
     PACK_SIZE_QTY = "pack_size_qty"
     ORDER_CAP_QTY = "order_cap_qty"
@@ -78,10 +79,8 @@ def _item(*, nullable: bool = False) -> pa.Field:
     return _field(Col.ITEM_ID, TEXT, "id", "product", nullable=nullable)
 
 
-def _location() -> pa.Field:
-    return _field(
-        Col.LOCATION_ID, TEXT, "id", f"place that holds the stock; '{DEFAULT_LOCATION}' if not given", nullable=True
-    )
+def _location(description: str = f"place that holds the stock; '{DEFAULT_LOCATION}' if not given") -> pa.Field:
+    return _field(Col.LOCATION_ID, TEXT, "id", description, nullable=True)
 
 
 ORDERS: Final = pa.schema(
@@ -164,6 +163,13 @@ SUPPLY_TERMS: Final = pa.schema(
         _field(Col.SUPPLIER_ID, TEXT, "id", "who delivers", nullable=True),
         _field(Col.LEAD_TIME_DAYS, NUMBER, "days", "from order to shelf", nullable=True),
         _field(Col.REVIEW_PERIOD_DAYS, NUMBER, "days", "between two orders", nullable=True),
+        _field(
+            Col.NEXT_REVIEW_ON,
+            DAY,
+            "date",
+            "an order day; others follow every review period; any if null",
+            nullable=True,
+        ),
         _field(Col.MIN_ORDER_QTY, NUMBER, "units", "minimum order quantity", nullable=True),
         _field(Col.PACK_SIZE_QTY, NUMBER, "units", "orders are multiples of it", nullable=True),
         _field(Col.ORDER_CAP_QTY, NUMBER, "units", "most per order", nullable=True),
@@ -180,7 +186,7 @@ SUPPLY_TERMS: Final = pa.schema(
 PROMOTIONS: Final = pa.schema(
     [
         _item(),
-        _location(),
+        _location("place where it runs; everywhere if not given"),
         _field(Col.PROMOTION_TYPE, TEXT, "text", "channel: display, mailer, price, ..."),
         _field(Col.START_ON, DAY, "date", "first day"),
         _field(Col.END_ON, DAY, "date", "last day"),
