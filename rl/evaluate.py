@@ -3,7 +3,8 @@
 Shapes: S series (or simulated rows), T periods.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np

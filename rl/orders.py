@@ -255,12 +255,11 @@ def expected_shortage_S(forecast: Forecast, terms: SupplyTerms, *, position_S: F
 
     E[(D - IP)+] with each quantile standing for the levels nearest to it.
     """
-    quantile_SQ = forecast.cumulative_SHQ[np.arange(len(terms)), terms.protection_interval_S - 1]
+    quantile_SQ = forecast.cumulative_SHQ[np.arange(len(terms)), terms.protection_interval_S - 1].astype(np.float64)
     levels_Q = forecast.levels_Q.astype(np.float64)
     edges = np.concatenate([[0.0], (levels_Q[1:] + levels_Q[:-1]) / 2, [1.0]])
     missed_SQ = np.maximum(quantile_SQ - position_S[:, None], 0)
-    weight_Q: WideArray = np.diff(edges)
-    return np.asarray(np.sum(missed_SQ * weight_Q, axis=1), dtype=np.float64)
+    return np.asarray(np.sum(missed_SQ * np.diff(edges), axis=1), dtype=np.float64)
 
 
 def _wishes_S(

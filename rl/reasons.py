@@ -39,16 +39,14 @@ def _change(reason: Reason, row: Row) -> str:
     if reason is Reason.MINIMUM:
         return f"raised to the minimum of {_number(row['min_order_qty'])}"
     if reason is Reason.PACK:
-        return "rounded up to whole units" if row["pack_size_qty"] == 1 else _packs(row)
+        up = "rounded up" if row["ledger_pack_qty"] > 0 else "rounded"
+        packs = "whole units" if row["pack_size_qty"] == 1 else f"packs of {_number(row['pack_size_qty'])}"
+        return f"{up} to {packs}"
     if reason is Reason.CAP:
         return f"cut to whole packs within the cap of {_number(row['order_cap_qty'])} per order"
     if reason is Reason.STORAGE:
         return f"cut to the room left in storage for {_number(row['storage_capacity_qty'])}"
     return "dropped, since what is left is below the smallest order"
-
-
-def _packs(row: Row) -> str:
-    return f"rounded up to packs of {_number(row['pack_size_qty'])}"
 
 
 def _obstacle(row: Row) -> str:
@@ -79,8 +77,13 @@ def _demand(row: Row) -> str:
 def _idle(row: Row) -> str:
     interval = f"the {row['protection_days']}-day protection interval, in which {_number(row['forecast_qty'])}"
     if row["inventory_position_qty"] >= row["forecast_qty"]:
-        return f"cover {interval} are expected"
-    return f"do not cover {interval} are expected, but {row['policy']} waits: its order point is not reached"
+        return f"{_verb(row, 'cover', 'covers')} {interval} are expected"
+    return f"{_verb(row, 'do not cover', 'does not cover')} {interval} are expected, but {row['policy']} wishes nothing yet"
+
+
+def _verb(row: Row, plural: str, singular: str) -> str:
+    is_one = row["on_hand_qty"] == 1 and not (row["on_order_qty"] or row["backorder_qty"] or row["reserved_qty"])
+    return singular if is_one else plural
 
 
 def _units(value: float) -> str:

@@ -75,18 +75,18 @@ def make_inventory_state(
     Parameters
     ----------
     stock, open_orders
-        Tables of those names in ``cluster.schema``.
+        Tables of those names in ``cluster.schema``; a snapshot without a date is taken to be of ``on_date``.
     stock_source, open_orders_source
         What the tables are called in messages: their files.
 
     Raises
     ------
     StaleInputError
-        If the snapshot is of another day.
+        If the snapshot is of another day (on a weekly panel: of another week).
     DataError
         If a quantity is missing or negative, or two stock rows speak of one series.
     """
-    _check_date(stock, on_date=on_date, source=stock_source)
+    _check_date(stock, on_date=on_date, calendar=calendar, source=stock_source)
     pairs = _ids(stock)
     position_R = index.positions(*pairs)
     _check_unique(position_R, pairs=pairs, source=stock_source)
@@ -107,12 +107,15 @@ def make_inventory_state(
     return StockReading(state=state, overdue_S=overdue_S, is_assumed_S=is_assumed_S, notes=(*notes, *order_notes))
 
 
-def _check_date(stock: pa.Table, *, on_date: date, source: str) -> None:
+def _check_date(stock: pa.Table, *, on_date: date, calendar: Calendar, source: str) -> None:
     if not stock.num_rows:
         raise DataError(f"{source}: has no rows; export the stock of {on_date} again")
+    if Col.SNAPSHOT_ON not in stock.column_names:
+        return
     days = pc.min_max(stock[Col.SNAPSHOT_ON].cast(pa.date32())).as_py()
-    if days["min"] != on_date or days["max"] != on_date:
-        found = f"{days['min']}" if days["min"] == days["max"] else f"{days['min']} to {days['max']}"
+    first, last = days["min"] or on_date, days["max"] or on_date
+    if not calendar.period_of(first) == calendar.period_of(on_date) == calendar.period_of(last):
+        found = f"{first}" if first == last else f"{first} to {last}"
         raise StaleInputError(
             f"{source}: the snapshot is of {found} but the plan is for {on_date}; export the stock of {on_date} or "
             "plan for the day of the snapshot"
