@@ -131,6 +131,7 @@ class RecommenderSettings(_Section):
     popular_days: float = Field(28.0, gt=0, description="'popular lately' means in these last days")
     num_neighbours: int = Field(100, ge=1, description="neighbours kept per item")
     num_workers: int = Field(1, ge=1, description="Ray Train workers")
+    threads_per_worker: int = Field(1, ge=1, description="CPU threads that torch uses in a worker")
     use_gpu: bool = False
 
 

@@ -14,8 +14,8 @@ from cluster.errors import DataError
 from recsys.interactions import (
     DAY_SECONDS,
     PURCHASE,
-    Interactions,
     IntArray,
+    Interactions,
     RowArray,
     index_behaviour,
     read_behaviour,
@@ -50,15 +50,15 @@ class Holdout:
         """Items to find per user."""
         return np.diff(self.offset_V1)
 
-    def first(self, limit: int) -> "Holdout":
-        """The first users only, to bound the work of a search."""
-        offset = self.offset_V1[: limit + 1]
-        return Holdout(
-            history=self.history,
-            user_V=self.user_V[:limit],
-            target_N=self.target_N[: offset[-1]],
-            offset_V1=offset,
-        )
+    def sample(self, limit: int) -> "Holdout":
+        """At most ``limit`` users, evenly spaced, to bound the work of a search."""
+        if len(self) <= limit:
+            return self
+        rows = np.linspace(0, len(self) - 1, limit).astype(np.int64)
+        size = self.size_V[rows]
+        offset = np.concatenate([[0], np.cumsum(size)])
+        picked = np.repeat(self.offset_V1[rows] - offset[:-1], size) + np.arange(offset[-1])
+        return Holdout(history=self.history, user_V=self.user_V[rows], target_N=self.target_N[picked], offset_V1=offset)
 
 
 def hold_out_next_basket(interactions: Interactions, *, cut: int) -> Holdout:

@@ -3,22 +3,25 @@
 Shapes: W windows, L events, M targets, I items, C candidates.
 """
 
+import math
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cluster.config import RecommenderSettings
-from recsys.interactions import PURCHASE, Interactions, IntArray
+from recsys.interactions import PURCHASE, IntArray, Interactions
 from recsys.models.network import NetworkShape, SequenceNetwork
 from recsys.windows import Batch, last_events
 
 _INPUTS = ("item_WL", "behaviour_WL", "gap_WL", "target_WLM")
 _WARM_UP_STEPS = 50
 _UNIFORM_SHARE = 0.5
+_REFIT_SHARE = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,20 +30,25 @@ class TrainingPlan:
 
     Parameters
     ----------
-    total_steps
-        Steps over which the learning rate warms up and falls to zero as a half cosine.
+    epochs, steps_per_epoch
+        The learning epochs, over which the learning rate warms up and then falls to zero as a half cosine.
+    refit_steps
+        Steps of one more epoch that starts from the best one at a lower rate and also sees the validation baskets; 0
+        for none.
     num_negatives
         Candidates drawn per step; with that many items or fewer the softmax runs over all of them.
     """
 
-    total_steps: int
+    epochs: int
+    steps_per_epoch: int
+    refit_steps: int
     learning_rate: float
     num_negatives: int
     seed: int
 
 
 class SequenceLearner:
-    """Holds the network, the optimiser and the step; the same seed and batches give the same weights.
+    """State of one training run; the same seed and batches give the same weights.
 
     Parameters
     ----------
@@ -48,6 +56,8 @@ class SequenceLearner:
         Moved to ``device``.
     count_I
         How often each item was taken: the first guess of the item bias, and half of how negatives are drawn.
+    judge
+        NDCG of the network on validation; None keeps the last epoch.
     wrap
         Makes the network parallel (Ray Train's ``prepare_model``); None trains it as it is.
     """
@@ -58,6 +68,7 @@ class SequenceLearner:
         *,
         plan: TrainingPlan,
         count_I: IntArray,
+        judge: Callable[[SequenceNetwork], float] | None = None,
         device: torch.device | str = "cpu",
         wrap: Callable[[nn.Module], nn.Module] | None = None,
     ) -> None:
@@ -68,59 +79,101 @@ class SequenceLearner:
         with torch.no_grad():
             # Starting at popularity saves the epochs that learning it would take.
             self.network.bias_I.copy_(share_I.log())
-        self.draw_I = _UNIFORM_SHARE / len(count_I) + (1 - _UNIFORM_SHARE) * share_I
-        self.module = wrap(self.network) if wrap is not None else self.network
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.98))
-        self.step = 0
+        self._draw_I = _UNIFORM_SHARE / len(count_I) + (1 - _UNIFORM_SHARE) * share_I
+        self._module = wrap(self.network) if wrap is not None else self.network
+        self._optimiser = torch.optim.Adam(self.network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.98))
+        self._judge = judge
+        self._step = 0
+        self.history: list[dict[str, Any]] = []
+        self.best = _copy(self.network)
 
-    def train_epoch(self, batches: Iterable[Batch]) -> float:
-        """Learn from every batch once; returns the mean loss in nats per target, nan without a batch."""
-        self.module.train()
+    @property
+    def phase(self) -> Literal["learn", "refit", "done"]:
+        """What the next epoch is."""
+        if len(self.history) < self.plan.epochs:
+            return "learn"
+        return "refit" if self.plan.refit_steps and len(self.history) == self.plan.epochs else "done"
+
+    def run_epoch(self, batches: Iterable[Batch]) -> dict[str, Any]:
+        """Learn from every batch once and add a row to the learning curve.
+
+        ``loss`` is in nats per target; ``ndcg`` is the judge's word, None in the refit, which has seen its answers.
+        """
+        began_s = time.perf_counter()
+        phase = self.phase
+        if phase == "refit":
+            self.network.load_state_dict(self.best)
+        self._module.train()
         losses = [self._train_step(batch) for batch in batches]
-        self.module.eval()
-        return float(np.mean(losses)) if losses else float("nan")
+        self._module.eval()
+        ndcg = self._judge(self.network) if self._judge is not None and phase == "learn" else None
+        known = [row["ndcg"] for row in self.history if row["ndcg"] is not None]
+        if phase == "learn" and (ndcg is None or ndcg >= max(known, default=0.0)):
+            self.best = _copy(self.network)
+        self.history.append(
+            {
+                "epoch": len(self.history) + 1,
+                "phase": phase,
+                "loss": float(np.mean(losses)) if losses else None,
+                "ndcg": ndcg,
+                "seconds": time.perf_counter() - began_s,
+            }
+        )
+        return self.history[-1]
 
     def state(self) -> dict[str, Any]:
-        """Everything that :meth:`load_state` needs to go on as if nothing had happened."""
-        return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict(), "step": self.step}
+        """Everything that :meth:`restore` needs to go on as if nothing had happened."""
+        return {
+            "network": self.network.state_dict(),
+            "best": self.best,
+            "optimiser": self._optimiser.state_dict(),
+            "step": self._step,
+            "history": self.history,
+        }
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
         self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step = int(state["step"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self.best, self._step, self.history = state["best"], state["step"], list(state["history"])
 
     def _train_step(self, batch: Batch) -> float:
         # Draws depend on the step alone, so that a resumed run draws what an unbroken one would have drawn.
-        torch.manual_seed(self.plan.seed * 1_000_003 + self.step)
-        for group in self.optimiser.param_groups:
+        torch.manual_seed(self.plan.seed * 1_000_003 + self._step)
+        for group in self._optimiser.param_groups:
             group["lr"] = self._learning_rate()
         inputs = [torch.as_tensor(batch[name], dtype=torch.int64, device=self.device) for name in _INPUTS]
         candidate_C, log_draws_C = self._candidates()
-        loss = self.module(*inputs, candidate_C, log_draws_C)
-        self.optimiser.zero_grad()
+        loss = self._module(*inputs, candidate_C, log_draws_C)
+        self._optimiser.zero_grad()
         loss.backward()
-        self.optimiser.step()
-        self.step += 1
+        self._optimiser.step()
+        self._step += 1
         return loss.item()
 
     def _learning_rate(self) -> float:
-        warm = min(1.0, (self.step + 1) / min(_WARM_UP_STEPS, max(self.plan.total_steps // 4, 1)))
-        done = min(self.step / self.plan.total_steps, 1.0)
-        return self.plan.learning_rate * warm * 0.5 * (1.0 + float(np.cos(np.pi * done)))
+        learn_steps = self.plan.epochs * self.plan.steps_per_epoch
+        if self._step >= learn_steps:
+            left = 1.0 - (self._step - learn_steps) / max(self.plan.refit_steps, 1)
+            return self.plan.learning_rate * _REFIT_SHARE * max(left, 0.0)
+        warm = min(1.0, (self._step + 1) / min(_WARM_UP_STEPS, max(learn_steps // 4, 1)))
+        return self.plan.learning_rate * warm * 0.5 * (1.0 + math.cos(math.pi * self._step / learn_steps))
 
     def _candidates(self) -> tuple[Tensor, Tensor]:
-        num_items, wanted = len(self.draw_I), self.plan.num_negatives
+        num_items, wanted = len(self._draw_I), self.plan.num_negatives
         if num_items <= wanted:
             return torch.arange(num_items, device=self.device), torch.zeros(num_items, device=self.device)
-        candidate_C = torch.multinomial(self.draw_I, wanted, replacement=True)
-        return candidate_C, (self.draw_I[candidate_C] * wanted).log()
+        candidate_C = torch.multinomial(self._draw_I, wanted, replacement=True)
+        return candidate_C, (self._draw_I[candidate_C] * wanted).log()
 
 
 def network_shape(settings: RecommenderSettings, *, num_items: int) -> NetworkShape:
     """Shape of the network that the settings ask for."""
     return NetworkShape(
-        kind=settings.model, num_items=num_items, length=settings.max_sequence, hidden=settings.hidden,
+        kind=settings.model,
+        num_items=num_items,
+        length=settings.max_sequence,
+        hidden=settings.hidden,
         dropout=settings.dropout,
     )
 
@@ -155,3 +208,7 @@ def make_batches(windows: Batch, *, batch_size: int, seed: int) -> Iterable[Batc
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         yield {name: values[rows] for name, values in windows.items()}
+
+
+def _copy(network: SequenceNetwork) -> dict[str, Tensor]:
+    return {name: values.detach().clone() for name, values in network.state_dict().items()}

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.holdout import Holdout
-from recsys.interactions import VIEW, Interactions, IntArray, RowArray, StrArray
+from recsys.interactions import VIEW, IntArray, Interactions, RowArray, StrArray
 from recsys.metrics import ScoreArray, top_items
 from recsys.models.blend import Blend
 from recsys.models.neighbours import NeighbourModel
@@ -84,7 +84,7 @@ class Recommender:
     @property
     def neighbours(self) -> ItemNeighbours:
         """Items that are taken together or soon after one another."""
-        model = self.models[NeighbourModel.name]
+        model = self.models[NeighbourModel.kind]
         assert isinstance(model, NeighbourModel)
         return model.neighbours(self.item_ids)
 
@@ -98,8 +98,8 @@ class Recommender:
     ) -> Recommendations:
         """Best ``k`` items for each user now.
 
-        A user without any history gets what is popular lately. Items and users that the model does not know are ignored,
-        duplicates in ``user_ids`` are answered twice.
+        A user without any history gets what is popular lately. Items that the model does not know are ignored; a user
+        who is asked for twice is answered twice.
 
         Parameters
         ----------
@@ -131,7 +131,7 @@ class Recommender:
         An item that the model does not know has none.
         """
         item_J = self.histories.item_rows(item_ids)
-        score_JI = self.models[NeighbourModel.name].similar_JI(np.maximum(item_J, 0))
+        score_JI = self.models[NeighbourModel.kind].similar_JI(np.maximum(item_J, 0))
         similar_JK, score_JK = top_items(score_JI, k=k)
         found_JK = (similar_JK >= 0) & (score_JK > 0) & (item_J >= 0)[:, None]
         return self._ids(np.where(found_JK, similar_JK, -1)), np.where(found_JK, score_JK, 0.0).astype(np.float32)
@@ -169,9 +169,7 @@ class Recommender:
         added = [self.histories.item_rows(list(live.get(user, ()))) for user in user_ids]
         return append_views(stored, [item_J[item_J >= 0] for item_J in added])
 
-    def _rank(
-        self, histories: Interactions, *, k: int, barred_J: IntArray
-    ) -> tuple[RowArray, ScoreArray, StrArray]:
+    def _rank(self, histories: Interactions, *, k: int, barred_J: IntArray) -> tuple[RowArray, ScoreArray, StrArray]:
         parts = self.blend.parts(histories)
         total_UI: ScoreArray = np.sum(list(parts.values()), axis=0, dtype=np.float32)
         total_UI[:, barred_J] = -np.inf

@@ -8,10 +8,12 @@ from typing import Final
 
 import numpy as np
 
-from recsys.interactions import BEHAVIOURS, Interactions, IntArray, RowArray, StrArray
+from recsys.interactions import BEHAVIOURS, IntArray, Interactions, RowArray, StrArray
 from recsys.metrics import ScoreArray
-from recsys.models.blend import Blend
+from recsys.models.blend import RECENT, Blend
+from recsys.models.frequency import PersonalFrequency
 from recsys.models.neighbours import NeighbourModel
+from recsys.models.sequence import SequenceModel
 
 POPULAR: Final = "popular in the last weeks"
 POPULAR_EVER: Final = "popular with other customers"
@@ -45,17 +47,15 @@ def reasons_UK(
     return reason_UK.astype(str)
 
 
-def _sentences_N(
-    blend: Blend, name: str, histories: Interactions, *, user_N: IntArray, item_N: IntArray
-) -> list[str]:
-    if name == "frequency":
+def _sentences_N(blend: Blend, name: str, histories: Interactions, *, user_N: IntArray, item_N: IntArray) -> list[str]:
+    if name == PersonalFrequency.kind:
         return _counted_N(histories, user_N=user_N, item_N=item_N)
-    if name == NeighbourModel.name:
+    if name == NeighbourModel.kind:
         model = blend.models[name]
         assert isinstance(model, NeighbourModel)
         return _because_N(model, histories, user_N=user_N, item_N=item_N)
-    sentence = {"sequence": _SEQUENCE, "popularity": POPULAR_EVER}.get(name, POPULAR)
-    return [sentence] * len(user_N)
+    sentences = {SequenceModel.kind: _SEQUENCE, RECENT: POPULAR}
+    return [sentences.get(name, POPULAR_EVER)] * len(user_N)
 
 
 def _counted_N(histories: Interactions, *, user_N: IntArray, item_N: IntArray) -> list[str]:
@@ -73,16 +73,16 @@ def _times(count: int) -> str:
     return {1: "before", 2: "twice"}.get(count, f"{count} times")
 
 
-def _because_N(
-    model: NeighbourModel, histories: Interactions, *, user_N: IntArray, item_N: IntArray
-) -> list[str]:
+def _because_N(model: NeighbourModel, histories: Interactions, *, user_N: IntArray, item_N: IntArray) -> list[str]:
     """The event of the history that added most to the neighbour score."""
     weight_E = model.weight_E(histories)
     sentences = []
     for user, item in zip(user_N, item_N, strict=True):
         end = histories.offset_U1[user + 1]
         events = np.arange(max(histories.offset_U1[user], end - _EVENTS_READ), end)
-        closeness = np.where(model.item_IK[histories.item_E[events]] == item, model.score_IK[histories.item_E[events]], 0)
+        closeness = np.where(
+            model.item_IK[histories.item_E[events]] == item, model.score_IK[histories.item_E[events]], 0
+        )
         event = events[int(np.argmax(closeness.sum(axis=1) * weight_E[events]))]
         verb = _VERBS[BEHAVIOURS[histories.behaviour_E[event]]]
         sentences.append(f"because you {verb} {histories.item_ids_I[histories.item_E[event]]}")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from recsys.interactions import DAY_SECONDS, PURCHASE, Interactions, IntArray, RowArray
+from recsys.interactions import DAY_SECONDS, PURCHASE, IntArray, Interactions
 
 Batch = dict[str, npt.NDArray[Any]]
 NO_ITEM = -1
@@ -59,23 +59,37 @@ def make_windows(
 
     Returns
     -------
-    ``item_WL``, ``behaviour_WL``, ``gap_WL`` and ``target_WLM``; -1 where there is no item.
+    ``item_WL``, ``behaviour_WL``, ``gap_WL`` and ``target_WLM``, windows shuffled; -1 where there is no item.
     """
     columns, offset_U1 = _flat(users)
     first_E, size_E = _next_basket(columns, offset_U1, purchases_only=purchases_only)
-    pick_WL = _tiles(offset_U1, has_target_E=size_E > 0, length=length, windows_per_user=windows_per_user)
-    draw = np.random.default_rng(seed).random((*pick_WL.shape, num_targets))
+    start_W, length_W = _tiles(offset_U1, has_target_E=size_E > 0, length=length, windows_per_user=windows_per_user)
+    # Blocks of users are cut apart from each other: their items make their draws differ.
+    rng = np.random.default_rng([seed, len(columns["item"]), int(columns["item"].sum(dtype=np.int64))])
+    pick_WL = rng.permutation(_spans(start_W, length_W, length=length))
+    draw = rng.random((*pick_WL.shape, num_targets))
     target_WLM = first_E[pick_WL][..., None] + (draw * size_E[pick_WL][..., None]).astype(np.int64)
     real_WLM = np.broadcast_to(((pick_WL >= 0) & (size_E[pick_WL] > 0))[..., None], target_WLM.shape)
     target_WLM = np.where(real_WLM, columns["item"][np.where(real_WLM, target_WLM, 0)], NO_ITEM)
     return _gather(columns, pick_WL) | {"target_WLM": target_WLM.astype(np.int32)}
 
 
+def count_windows(users: pa.Table, *, length: int, windows_per_user: int, purchases_only: bool) -> int:
+    """Number of windows that :func:`make_windows` cuts from these users."""
+    columns, offset_U1 = _flat(users)
+    size_E = _next_basket(columns, offset_U1, purchases_only=purchases_only)[1]
+    return len(_tiles(offset_U1, has_target_E=size_E > 0, length=length, windows_per_user=windows_per_user)[0])
+
+
 def last_events(interactions: Interactions, *, length: int) -> Batch:
     """Last ``length`` events of each user, left-aligned: ``item_WL``, ``behaviour_WL``, ``gap_WL``, ``length_W``."""
     end_U = interactions.offset_U1[1:]
     length_U = np.minimum(np.diff(interactions.offset_U1), length)
-    columns = {"item": interactions.item_E, "behaviour": interactions.behaviour_E, "gap": gap_codes_E(interactions)}
+    columns: Batch = {
+        "item": interactions.item_E,
+        "behaviour": interactions.behaviour_E,
+        "gap": gap_codes_E(interactions),
+    }
     return _gather(columns, _spans(end_U - length_U, length_U, length=length)) | {"length_W": length_U}
 
 
@@ -110,7 +124,8 @@ def _next_basket(columns: Batch, offset_U1: IntArray, *, purchases_only: bool) -
 
 def _tiles(
     offset_U1: IntArray, *, has_target_E: npt.NDArray[np.bool_], length: int, windows_per_user: int
-) -> IntArray:
+) -> tuple[IntArray, IntArray]:
+    """First event and number of events of each window."""
     user_E = np.repeat(np.arange(len(offset_U1) - 1), np.diff(offset_U1))
     end_U = offset_U1[:-1].copy()
     labelled = np.flatnonzero(has_target_E)
@@ -120,7 +135,7 @@ def _tiles(
     back_W = np.arange(len(user_W)) - np.repeat(np.cumsum(count_U) - count_U, count_U)
     end_W = end_U[user_W] - back_W * length
     start_W = np.maximum(end_W - length, offset_U1[user_W])
-    return _spans(start_W, end_W - start_W, length=length)
+    return start_W, end_W - start_W
 
 
 def _spans(start_W: IntArray, length_W: IntArray, *, length: int) -> IntArray:
@@ -138,9 +153,3 @@ def _gather(columns: Batch, pick_WL: IntArray) -> Batch:
         code_WL[real_WL] = columns[name][index_WL[real_WL]]
         batch[f"{name}_WL"] = code_WL
     return batch
-
-
-def seen_items(batch: Batch) -> RowArray:
-    """Items that occur as targets, for the distribution that negatives are drawn from."""
-    target = batch["target_WLM"]
-    return target[target >= 0]

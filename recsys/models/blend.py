@@ -3,24 +3,26 @@
 Shapes: U users, I items, K ranks, P candidates in a user's pool, M models.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from recsys.holdout import Holdout
-from recsys.interactions import Interactions, IntArray
+from recsys.interactions import IntArray, Interactions
 from recsys.metrics import ScoreArray, hits, ideal_gain_K, top_items
 from recsys.models.protocol import RecommenderModel, scaled
 
+Model = TypeVar("Model", bound=RecommenderModel)
 _WEIGHTS: Final = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5)
 _PASSES: Final = 2
 _POOL_PER_MODEL: Final = 50
 _BATCH_USERS: Final = 256
 # Ties and users of whom nothing is known fall to popularity, whatever the weights.
-TIE_WEIGHT: Final = 1e-6
+_TIE_WEIGHT: Final = 1e-6
+RECENT: Final = "recent-popularity"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +32,7 @@ class Blend:
     Parameters
     ----------
     models
-        By name; ``popularity`` must be among them.
+        By name; ``recent-popularity`` must be among them.
     weights
         One per model, 0 or more.
     seen_allowed
@@ -43,11 +45,14 @@ class Blend:
 
     def parts(self, histories: Interactions) -> dict[str, ScoreArray]:
         """What each model adds to the score of each item, shape (U, I); models without weight are not asked."""
+        nothing_known_U = np.diff(histories.offset_U1) == 0
         parts = {}
         for name, model in self.models.items():
-            weight = max(self.weights[name], TIE_WEIGHT if name == "popularity" else 0.0)
+            weight = max(self.weights[name], _TIE_WEIGHT if name == RECENT else 0.0)
             if weight > 0:
                 parts[name] = np.float32(weight) * scaled(model.score_UI(histories))
+                if name != RECENT:
+                    parts[name][nothing_known_U] = 0.0
         return parts
 
     def score_UI(self, histories: Interactions) -> ScoreArray:
@@ -66,6 +71,15 @@ def seen_share(holdout: Holdout) -> float:
     seen = history.user_E * width + history.item_E
     wanted = np.repeat(holdout.user_V, holdout.size_V) * width + holdout.target_N
     return float(np.isin(wanted, seen).mean()) if len(wanted) else 0.0
+
+
+def best_of(candidates: Sequence[Model], holdout: Holdout, *, seen_allowed: bool, k: int) -> Model:
+    """Candidate with the best NDCG@k by itself; the middle one if there is nothing to find."""
+    if not len(holdout):
+        return candidates[len(candidates) // 2]
+    named = {str(place): model for place, model in enumerate(candidates)}
+    pool = _make_pool(named, holdout, seen_allowed=seen_allowed, k=k)
+    return named[max(named, key=lambda name: pool.ndcg({name: 1.0}))]
 
 
 def choose_weights(

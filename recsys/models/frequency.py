@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from scipy import sparse
 
-from recsys.interactions import Interactions, IntArray
+from recsys.interactions import IntArray, Interactions
 from recsys.metrics import ScoreArray
 from recsys.models.protocol import Arrays, like_JI
 from recsys.models.weights import event_weight_E
@@ -28,7 +28,7 @@ class PersonalFrequency:
         Random projection of who took each item: enough to say which items share buyers.
     """
 
-    name: ClassVar[str] = "frequency"
+    kind: ClassVar[str] = "frequency"
     half_life_days: float = 90.0
     vector_ID: ScoreArray | None = None
 
@@ -59,7 +59,7 @@ class PersonalFrequency:
     @classmethod
     def from_config(cls, config: dict[str, Any], *, arrays: Arrays) -> Self:
         """Model with these parameters."""
-        return cls(**config, **arrays)
+        return cls(**config, vector_ID=arrays.get("vector_ID"))
 
     def _matrix(self, histories: Interactions) -> sparse.csr_array:
         decay_E = np.exp2(-histories.age_days_E / np.float32(self.half_life_days))

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from scipy import sparse
 
-from recsys.interactions import Interactions, IntArray, RowArray, StrArray
+from recsys.interactions import IntArray, Interactions, RowArray, StrArray
 from recsys.metrics import ScoreArray
 from recsys.models.protocol import Arrays
 from recsys.models.weights import event_weight_E
@@ -20,9 +20,9 @@ from recsys.neighbours import ItemNeighbours
 class NeighbourModel:
     """Decayed co-occurrence cosine from baskets and from one basket to the next ones.
 
-    ``c(i, j) = sum over baskets g of [i in g] ([j in g] + sum over lags d >= 1 of decay^(d-1) [j in g+d])`` within a user,
-    divided by ``sqrt(n(i) n(j))`` with n the number of baskets that hold the item. A user's score for j sums ``c(i, j)`` over
-    the history, the basket before last counting ``recency`` times the last one, and so on.
+    ``c(i, j) = sum over baskets g of [i in g] ([j in g] + sum over lags d >= 1 of decay^(d-1) [j in g+d])`` within a
+    user, divided by ``sqrt(n(i) n(j))`` with n the number of baskets that hold the item. A user's score for j sums
+    ``c(i, j)`` over the history, the basket before last counting ``recency`` times the last one, and so on.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class NeighbourModel:
         Neighbours kept per item.
     """
 
-    name: ClassVar[str] = "neighbours"
+    kind: ClassVar[str] = "neighbours"
     max_lag: int = 2
     lag_decay: float = 0.5
     recency: float = 0.7
@@ -93,7 +93,7 @@ class NeighbourModel:
     @classmethod
     def from_config(cls, config: dict[str, Any], *, arrays: Arrays) -> Self:
         """Model with these parameters and neighbour lists."""
-        return cls(**config, **arrays)
+        return cls(**config, item_IK=arrays["item_IK"], score_IK=arrays["score_IK"])
 
     def _matrix(self) -> sparse.csr_array:
         kept_IK = self.item_IK >= 0

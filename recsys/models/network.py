@@ -1,7 +1,7 @@
 """The network of the sequence model: embeddings, a causal transformer or a GRU, and the sampled softmax.
 
-SASRec (Kang & McAuley 2018) with, in addition: behaviour and time-gap embeddings, targets from the whole next basket, an
-item bias, and a softmax over sampled negatives corrected for how they were drawn instead of one negative.
+SASRec (Kang & McAuley 2018) with, in addition: behaviour and time-gap embeddings, targets from the whole next basket,
+an item bias, and a softmax over sampled negatives corrected for how they were drawn instead of one negative.
 
 Shapes: B windows in a batch, L events, M targets per event, I items, C candidates, D width.
 """

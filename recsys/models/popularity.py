@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from recsys.interactions import Interactions, IntArray
+from recsys.interactions import IntArray, Interactions
 from recsys.metrics import ScoreArray
 from recsys.models.protocol import Arrays
 from recsys.models.weights import event_weight_E
@@ -21,7 +21,7 @@ class Popularity:
         Length of the window; None counts everything.
     """
 
-    name: ClassVar[str] = "popularity"
+    kind: ClassVar[str] = "popularity"
     days: float | None = None
     count_I: ScoreArray = field(default_factory=lambda: np.zeros(0, np.float32))
 
@@ -54,4 +54,4 @@ class Popularity:
     @classmethod
     def from_config(cls, config: dict[str, Any], *, arrays: Arrays) -> Self:
         """Model with these parameters and counts."""
-        return cls(**config, **arrays)
+        return cls(**config, count_I=arrays["count_I"])

@@ -8,19 +8,27 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from recsys.interactions import Interactions, IntArray, RowArray
+from recsys.interactions import IntArray, Interactions, RowArray
 from recsys.metrics import ScoreArray, top_items
 
 Arrays = dict[str, npt.NDArray[Any]]
+_TINY = np.float32(1e-30)
 
 
-class RecommenderModel(Protocol):
+class Scorer(Protocol):
+    """Anything that scores items for histories: a model, or a blend of models."""
+
+    def score_UI(self, histories: Interactions) -> ScoreArray:
+        """Score of each item for each user; a higher one suits better."""
+
+
+class RecommenderModel(Scorer, Protocol):
     """A model reads histories, not user ids: a stored user, a live session and a stranger go one way.
 
     A fitted model is its :meth:`to_config` (JSON) and its :meth:`arrays`; :meth:`from_config` gives it back.
     """
 
-    name: ClassVar[str]
+    kind: ClassVar[str]
 
     def fit(self, interactions: Interactions) -> Self:
         """Return a model with the same parameters, fitted to these sequences."""
@@ -43,7 +51,7 @@ class RecommenderModel(Protocol):
 
 
 def recommend(
-    model: RecommenderModel, histories: Interactions, *, k: int, seen_allowed: bool, batch_users: int = 256
+    model: Scorer, histories: Interactions, *, k: int, seen_allowed: bool, batch_users: int = 256
 ) -> RowArray:
     """Best ``k`` items for each user by one model alone, shape (U, K); -1 where there are no more.
 
@@ -62,13 +70,13 @@ def recommend(
 def scaled(score_UI: ScoreArray) -> ScoreArray:
     """Scores with each user's best at 1, so that models of different units can be added."""
     best_U = score_UI.max(axis=1, keepdims=True)
-    return score_UI / np.where(best_U > 0, best_U, 1.0)
+    return score_UI / np.maximum(best_U, _TINY)
 
 
 def like_JI(vector_ID: ScoreArray, item_J: IntArray) -> ScoreArray:
     """Cosine between the given items and all, by any vectors of items; the item itself scores -inf."""
     length_I = np.linalg.norm(vector_ID, axis=1, keepdims=True)
-    unit_ID = vector_ID / np.where(length_I > 0, length_I, 1.0)
+    unit_ID = vector_ID / np.maximum(length_I, _TINY)
     score_JI = (unit_ID[item_J] @ unit_ID.T).astype(np.float32)
     score_JI[np.arange(len(item_J)), item_J] = -np.inf
     return score_JI

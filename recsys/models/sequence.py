@@ -1,4 +1,4 @@
-"""The sequence model: what comes after this order of events. A transformer or a GRU, see :mod:`recsys.models.network`."""
+"""The sequence model, a transformer or a GRU: what comes after this order of events."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from cluster.config import RecommenderSettings
-from recsys.interactions import Interactions, IntArray
+from recsys.interactions import IntArray, Interactions
 from recsys.learner import (
     SequenceLearner,
     TrainingPlan,
@@ -19,7 +19,7 @@ from recsys.learner import (
 from recsys.metrics import ScoreArray
 from recsys.models.network import NetworkShape, SequenceNetwork
 from recsys.models.protocol import Arrays, like_JI
-from recsys.windows import make_windows, seen_items, user_table
+from recsys.windows import make_windows, user_table
 
 # Softmax scores are peaked; their square root adds better to the scores of the other models.
 _FLATTEN = 0.5
@@ -29,7 +29,7 @@ _FLATTEN = 0.5
 class SequenceModel:
     """Scores by the softmax over all items after a user's last event; 0 for a user without events."""
 
-    name: ClassVar[str] = "sequence"
+    kind: ClassVar[str] = "sequence"
     settings: RecommenderSettings
     seed: int = 0
     network: SequenceNetwork | None = None
@@ -40,17 +40,19 @@ class SequenceModel:
         windows = make_windows(user_table(interactions, seed=self.seed), **options)
         torch.manual_seed(self.seed)
         network = SequenceNetwork(network_shape(self.settings, num_items=interactions.num_items))
-        size, epochs = self.settings.batch_size, self.settings.epochs
+        size = self.settings.batch_size
         plan = TrainingPlan(
-            total_steps=max(epochs * -(-len(windows["item_WL"]) // size), 1),
+            epochs=self.settings.epochs,
+            steps_per_epoch=max(-(-len(windows["item_WL"]) // size), 1),
+            refit_steps=0,
             learning_rate=self.settings.learning_rate,
             num_negatives=self.settings.num_negatives,
             seed=self.seed,
         )
-        count_I = np.bincount(seen_items(windows), minlength=interactions.num_items)
+        count_I = np.bincount(interactions.item_E, minlength=interactions.num_items)
         learner = SequenceLearner(network, plan=plan, count_I=count_I)
-        for epoch in range(epochs):
-            learner.train_epoch(make_batches(windows, batch_size=size, seed=self.seed + epoch))
+        while learner.phase != "done":
+            learner.run_epoch(make_batches(windows, batch_size=size, seed=self.seed + len(learner.history)))
         return replace(self, network=network.eval())
 
     def score_UI(self, histories: Interactions) -> ScoreArray:

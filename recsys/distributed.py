@@ -1,0 +1,262 @@
+"""Training by Ray Train, fed by Ray Data: the shell around :mod:`recsys.learner`.
+
+Ray Data holds one row per user, cuts rows into windows in its own tasks and streams an equal share to every worker.
+Every epoch ends in a checkpoint; a run that was killed goes on from the last one when it is started again on the same
+sequences and settings. The learning epochs see what lies before the validation baskets; the last, 'refit', sees all.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import ray.data
+import ray.train
+import torch
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer, get_device, prepare_model
+from ray.train.v2.api.callback import UserCallback
+
+from cluster.artifacts import digest_of
+from cluster.config import RecommenderSettings, Settings
+from recsys.holdout import Holdout
+from recsys.interactions import IntArray, Interactions
+from recsys.learner import SequenceLearner, TrainingPlan, encode_last, network_shape, window_options
+from recsys.metrics import ranking_metrics, top_items
+from recsys.models.network import NetworkShape, SequenceNetwork
+from recsys.models.sequence import SequenceModel
+from recsys.windows import count_windows, make_windows, user_table
+
+_MAX_FAILURES: Final = 2
+_POLL_S: Final = 0.2
+_TASK_CPUS: Final = 0.5
+"""Of a worker and of a Ray Data task: one core is enough for both."""
+_USERS_PER_BLOCK: Final = 256
+_JUDGED_USERS: Final = 500
+_STATE_FILE: Final = "learner.pt"
+_ROWS_FILE: Final = "epochs.jsonl"
+OnEpoch = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedNetworks:
+    """The network as validation judged it, the one that has also seen the validation baskets, and how it went."""
+
+    judged: SequenceModel
+    refitted: SequenceModel
+    learning_curve: list[dict[str, Any]]
+
+
+def train_sequence_model(
+    interactions: Interactions, *, holdout: Holdout, settings: Settings, on_epoch: OnEpoch = lambda row: None
+) -> TrainedNetworks | None:
+    """Train the network on the holdout's history, then on all; call within :func:`cluster.runtime.connect`.
+
+    Returns None if no user has two baskets: then there is no order to learn from.
+    """
+    tables = {
+        "learn": user_table(holdout.history, seed=settings.seed),
+        "refit": user_table(interactions, seed=settings.seed + 1),
+    }
+    job = _make_job(interactions, tables=tables, holdout=holdout, settings=settings)
+    if job is None:
+        return None
+    folder = (settings.home / "runs" / f"recommender-{_run_digest(tables, settings=settings)}").resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer = TorchTrainer(
+        _train_worker,
+        train_loop_config={"job": job},
+        scaling_config=_scaling(settings.recommender),
+        datasets={name: _dataset(table, options=job.window_options) for name, table in tables.items()},
+        dataset_config=_data_config(),
+        run_config=RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent),
+            failure_config=FailureConfig(max_failures=_MAX_FAILURES),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            callbacks=[_WriteRows(folder / _ROWS_FILE)],
+        ),
+    )
+    result = _fit_and_follow(trainer, rows=folder / _ROWS_FILE, on_epoch=on_epoch)
+    with result.checkpoint.as_directory() as checkpoint:
+        state = torch.load(Path(checkpoint) / _STATE_FILE, weights_only=True, map_location="cpu")
+    shutil.rmtree(folder, ignore_errors=True)
+    return TrainedNetworks(
+        judged=_model(state["best"], job=job, settings=settings),
+        refitted=_model(state["network"], job=job, settings=settings),
+        learning_curve=state["history"],
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """What a worker needs beside its share of the windows."""
+
+    shape: NetworkShape
+    plan: TrainingPlan
+    count_I: IntArray
+    judged: Holdout
+    window_options: dict[str, Any]
+    batch_size: int
+    threads: int
+
+
+def _make_job(
+    interactions: Interactions, *, tables: dict[str, pa.Table], holdout: Holdout, settings: Settings
+) -> _Job | None:
+    options = window_options(interactions, settings=settings.recommender, seed=settings.seed)
+    counted = {name: options[name] for name in ("length", "windows_per_user", "purchases_only")}
+    steps = {}
+    for name, table in tables.items():
+        share = count_windows(table, **counted) // settings.recommender.num_workers
+        steps[name] = -(-share // settings.recommender.batch_size)
+    if not steps["learn"]:
+        return None
+    judged = holdout.sample(_JUDGED_USERS)
+    plan = TrainingPlan(
+        epochs=settings.recommender.epochs,
+        steps_per_epoch=steps["learn"],
+        refit_steps=steps["refit"],
+        learning_rate=settings.recommender.learning_rate,
+        num_negatives=settings.recommender.num_negatives,
+        seed=settings.seed,
+    )
+    return _Job(
+        shape=network_shape(settings.recommender, num_items=interactions.num_items),
+        plan=plan,
+        count_I=np.bincount(holdout.history.item_E, minlength=interactions.num_items),
+        judged=replace(judged, history=judged.history.take(judged.user_V), user_V=np.arange(len(judged))),
+        window_options=options,
+        batch_size=settings.recommender.batch_size,
+        threads=settings.recommender.threads_per_worker,
+    )
+
+
+def _model(weights: dict[str, torch.Tensor], *, job: _Job, settings: Settings) -> SequenceModel:
+    network = SequenceNetwork(job.shape)
+    network.load_state_dict(weights)
+    return SequenceModel(settings=settings.recommender, seed=settings.seed, network=network.eval())
+
+
+def _run_digest(tables: dict[str, pa.Table], *, settings: Settings) -> str:
+    """Same sequences, settings and seed: same run, which may be resumed."""
+    total = hashlib.sha256()
+    for table in tables.values():
+        for column in table.columns:
+            for chunk in column.chunks:
+                total.update(chunk.flatten().to_numpy().tobytes())
+    return digest_of([total.hexdigest(), settings.seed, settings.recommender.model_dump(mode="json")])
+
+
+def _dataset(table: pa.Table, *, options: dict[str, Any]) -> "ray.data.Dataset":
+    blocks = [table.slice(first, _USERS_PER_BLOCK) for first in range(0, table.num_rows, _USERS_PER_BLOCK)]
+    return ray.data.from_arrow(blocks).map_batches(
+        make_windows,
+        fn_kwargs=options,
+        batch_size=_USERS_PER_BLOCK,
+        batch_format="pyarrow",
+        num_cpus=_TASK_CPUS,
+    )
+
+
+def _scaling(settings: RecommenderSettings) -> ScalingConfig:
+    cpus = _TASK_CPUS if settings.threads_per_worker == 1 else float(settings.threads_per_worker)
+    resources = {"CPU": cpus} | ({"GPU": 1.0} if settings.use_gpu else {})
+    return ScalingConfig(num_workers=settings.num_workers, use_gpu=settings.use_gpu, resources_per_worker=resources)
+
+
+def _data_config() -> ray.train.DataConfig:
+    """Blocks in a fixed order: the same seed gives the same weights."""
+    options = ray.train.DataConfig.default_ingest_options()
+    options.preserve_order = True
+    return ray.train.DataConfig(execution_options=options)
+
+
+def _train_worker(config: dict[str, Any]) -> None:
+    """Run the epochs on one worker."""
+    job: _Job = config["job"]
+    rank = ray.train.get_context().get_world_rank()
+    torch.set_num_threads(job.threads)
+    torch.manual_seed(job.plan.seed)
+    learner = SequenceLearner(
+        SequenceNetwork(job.shape),
+        plan=job.plan,
+        count_I=job.count_I,
+        judge=_judge(job.judged, device=get_device()),
+        device=get_device(),
+        wrap=prepare_model,
+    )
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            learner.restore(torch.load(Path(folder) / _STATE_FILE, weights_only=True, map_location=get_device()))
+    while learner.phase != "done":
+        shard = ray.train.get_dataset_shard(learner.phase)
+        row = learner.run_epoch(shard.iter_batches(batch_size=job.batch_size, batch_format="numpy", prefetch_batches=2))
+        _report(row, learner=learner, rank=rank)
+
+
+def _judge(holdout: Holdout, *, device: torch.device) -> Callable[[SequenceNetwork], float] | None:
+    if not len(holdout):
+        return None
+
+    def ndcg(network: SequenceNetwork) -> float:
+        with torch.inference_mode():
+            logit_UI = network.logits(encode_last(network, holdout.history, device=device)).cpu().numpy()
+        item_UK, _ = top_items(logit_UI, k=10)
+        return ranking_metrics(item_UK, target_N=holdout.target_N, offset_U1=holdout.offset_V1, k=10)["ndcg"]
+
+    return ndcg
+
+
+def _report(row: dict[str, Any], *, learner: SequenceLearner, rank: int) -> None:
+    """Tell the controller; the first worker's state is the checkpoint of all."""
+    if rank != 0:
+        ray.train.report({})
+        return
+    with TemporaryDirectory() as folder:
+        torch.save(learner.state(), Path(folder) / _STATE_FILE)
+        ray.train.report(row, checkpoint=Checkpoint.from_directory(folder))
+
+
+class _WriteRows(UserCallback):
+    """Append every reported row to a file. Runs in Ray Train's controller, which lives on the driver's machine."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Checkpoint | None) -> None:
+        """Write the first worker's row."""
+        row = next((row for row in metrics if row), None)
+        if row is not None:
+            with self._path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+
+
+def _fit_and_follow(trainer: TorchTrainer, *, rows: Path, on_epoch: OnEpoch) -> ray.train.Result:
+    """Run the trainer in a thread, so that it leaves the handler of Ctrl-C alone, and pass on the rows it writes."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        running = pool.submit(trainer.fit)
+        shown = len(_read_rows(rows))
+        while True:
+            finished = wait([running], timeout=_POLL_S).done
+            written = _read_rows(rows)
+            for row in written[shown:]:
+                on_epoch(row)
+            shown = max(shown, len(written))
+            if finished:
+                return running.result()
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    """Complete lines written so far."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
