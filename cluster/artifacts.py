@@ -195,7 +195,7 @@ class ArtifactStore:
             if stored.manifest.trained_until_on <= day:
                 return stored
         raise StaleInputError(
-            f"every version of model '{name}' has seen history from {day} on: its answer for that day would not be honest; "
+            f"every version of model '{name}' has seen history from {day} on: an answer for that day would be a cheat; "
             f"run 'restock train all --until {day}', or plan for a later day"
         )
 
