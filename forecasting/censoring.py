@@ -4,12 +4,11 @@ A period that ended out of stock shows the units that were there, so demand was 
 above). Such a period neither teaches the level nor counts against a forecast that is higher than the sales
 (the one-sided idea of Powell 1986, *Censored regression quantiles*, for an observation known to be censored).
 
-Shapes: S series, T history periods, H horizon periods.
+Shapes: S series, T history periods. The losses that honour censored targets are in ``forecasting.losses``.
 """
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
@@ -23,8 +22,3 @@ def fill_censored(sales_ST: FloatArray, *, expected_ST: FloatArray, censored_ST:
     [[2.0, 3.0, 9.0]]
     """
     return np.where(censored_ST, np.maximum(sales_ST, expected_ST), sales_ST).astype(np.float32)
-
-
-def cumulative_censored(censored: torch.Tensor) -> torch.Tensor:
-    """Whether the sum of the first h + 1 periods (last axis) holds a censored one: such a sum is "at least" too."""
-    return censored.cummax(dim=-1).values if censored.dtype != torch.bool else censored.cumsum(dim=-1) > 0

@@ -62,6 +62,23 @@ class SeriesFeatures:
     season_periods: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownRows:
+    """What a fitted vocabulary says of each series: embedding rows (0: unknown) and the level to assume at first."""
+
+    series_row_S: IntArray
+    category_row_S: IntArray
+    prior_level_S: FloatArray
+
+    def take(self, rows: npt.NDArray[np.integer]) -> "KnownRows":
+        """Keep the given series, in the given order."""
+        return KnownRows(
+            series_row_S=self.series_row_S[rows],
+            category_row_S=self.category_row_S[rows],
+            prior_level_S=self.prior_level_S[rows],
+        )
+
+
 def season_periods(period_days: int) -> int:
     """Periods per season: 7 on daily panels (weekdays), 1 (none) on weekly ones."""
     return 7 if period_days == 1 else 1
@@ -89,22 +106,23 @@ def check_finite(panel: DemandPanel) -> None:
         raise DataError("promotions or holidays hold NaN or infinite values; give 0 where there is none")
 
 
-def make_features(
-    panel: DemandPanel, *, prior_level_S: FloatArray, series_row_S: IntArray, category_row_S: IntArray, yearly: bool
-) -> SeriesFeatures:
+def make_features(panel: DemandPanel, *, known: KnownRows, yearly: bool) -> SeriesFeatures:
     """Compute the inputs of every series of a panel, for every origin at once.
 
     Parameters
     ----------
-    prior_level_S
-        Level assumed for a series before its own history says otherwise, units per period.
     yearly
         Whether the place in the year is shown. Only a history of two years or more can teach what it means.
+
+    Raises
+    ------
+    DataError
+        If the panel holds NaN or infinite values, or negative sales.
     """
     check_finite(panel)
     T, M = panel.num_periods, season_periods(panel.calendar.period_days)
     first_sale_S = panel.first_sale_S
-    averages = _Averages(panel, first_sale_S=first_sale_S, prior_level_S=prior_level_S)
+    averages = _Averages(panel, first_sale_S=first_sale_S, prior_level_S=known.prior_level_S)
     level_SU = averages.level_SU(_HALF_LIVES[panel.calendar.period_days][_LEVEL])
     censored_ST = ~panel.in_stock_ST
     demand_ST = fill_censored(panel.sales_ST, expected_ST=level_SU[:, :-1], censored_ST=censored_ST)
@@ -131,8 +149,8 @@ def make_features(
         holiday_X=panel.holiday_X,
         calendar_XK=calendar_features(panel.calendar, num_periods=len(panel.holiday_X), yearly=yearly),
         first_sale_S=first_sale_S,
-        series_row_S=series_row_S,
-        category_row_S=category_row_S,
+        series_row_S=known.series_row_S,
+        category_row_S=known.category_row_S,
         notice_periods=panel.notice_periods,
         season_periods=M,
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochRow:
-    """One line of the learning curve; losses are per unit of level, weighted as in training (docs/models/forecaster.md)."""
+    """One line of the learning curve; docs/models/forecaster.md has the formula of each number."""
 
     epoch: int
     phase: str

@@ -38,6 +38,11 @@ def poisson_deviance(mean: torch.Tensor, target: torch.Tensor, *, censored: torc
     return reached - target * torch.log(reached.clamp_min(1e-6))
 
 
+def cumulative_censored(censored: torch.Tensor) -> torch.Tensor:
+    """Whether the sum of the first h + 1 periods (last axis) holds a censored one: such a sum is "at least" too."""
+    return censored.cumsum(dim=-1) > 0
+
+
 def weighted_mean(value: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Mean of ``value`` with weights; 0 where all weights are 0."""
     return (value * weight).sum() / weight.sum().clamp_min(1e-9)

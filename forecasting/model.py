@@ -132,9 +132,9 @@ class QuantileHeads(nn.Module):
     """Mean, quantiles of single periods, and quantiles of the running sum.
 
     Quantiles are an offset plus running sums over q of positive steps. Those of the sum over periods are an offset plus
-    running sums over h and q of positive steps, so they rise in both. All are multiples of the predicted mean: the shape
-    of the distribution is learned apart from its size. An offset may be negative: clipped at zero when predicting, it
-    gives the lower quantiles of rare demand their exact zeros, while training keeps its gradient.
+    running sums over h and q of positive steps, so they rise in both. All are multiples of the predicted mean: the
+    shape of the distribution is learned apart from its size. An offset may be negative: clipped at zero when
+    predicting, it gives the lower quantiles of rare demand their exact zeros, while training keeps its gradient.
     """
 
     def __init__(self, width: int, *, num_levels: int) -> None:

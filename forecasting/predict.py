@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from cluster.errors import ArtifactError
 from cluster.panel import DemandPanel, FloatArray, IntArray
+from forecasting.features import SeriesFeatures, make_features
 from forecasting.forecast import Forecast
 from forecasting.learning_curve import EpochRow
 from forecasting.model import NUM_HEADS, DemandNetwork, NetworkShape, Prediction
@@ -88,9 +89,13 @@ class Forecaster:
             raise ValueError(f"horizon must be in 1..{self.horizon}, the horizon of training; got {horizon}")
         distinct, position = np.unique(wanted, return_inverse=True)
         out = _Output(panel.num_series, num_origins=len(distinct), horizon=horizon, levels=self.levels)
+        self.vocabulary.check_periods(panel)
+        known = self.vocabulary.rows(panel.index)
         for first in range(0, panel.num_series, _GROUP_SERIES):
             rows = np.arange(first, min(first + _GROUP_SERIES, panel.num_series))
-            self._predict_group(panel.take(rows), origins=distinct, horizon=horizon, out=out, first_row=first)
+            group = self.vocabulary.aligned(panel.take(rows))
+            features = make_features(group, known=known.take(rows), yearly=self.vocabulary.yearly)
+            self._predict_group(features, origins=distinct, horizon=horizon, out=out, first_row=first)
         return [out.forecast(int(k)) for k in position]
 
     def save(self, folder: Path) -> None:
@@ -131,10 +136,9 @@ class Forecaster:
             ) from error
 
     def _predict_group(
-        self, panel: DemandPanel, *, origins: IntArray, horizon: int, out: "_Output", first_row: int
+        self, features: SeriesFeatures, *, origins: IntArray, horizon: int, out: "_Output", first_row: int
     ) -> None:
         device = next(self.network.parameters()).device
-        features = self.vocabulary.features(panel)
         context = self.network.shape.context
         windows = Windows(features, context=context, horizon=horizon, device=device)
         per_crop = min(len(origins), context) * horizon * 2 * context * NUM_HEADS
@@ -177,10 +181,9 @@ def _units(value_BK: torch.Tensor) -> FloatArray:
 
 
 def _restore(document: dict[str, Any], *, ids: pa.Table, weights: dict[str, torch.Tensor]) -> Forecaster:
+    stored: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in document["vocabulary"].items()}
     vocabulary = Vocabulary(
-        item_ids=tuple(ids["item_id"].to_pylist()),
-        location_ids=tuple(ids["location_id"].to_pylist()),
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in document["vocabulary"].items()},
+        item_ids=tuple(ids["item_id"].to_pylist()), location_ids=tuple(ids["location_id"].to_pylist()), **stored
     )
     shape = NetworkShape(**(document["shape"] | {"levels": tuple(document["shape"]["levels"])}))
     network = DemandNetwork(shape)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cluster.errors import DataError
-from cluster.panel import DemandPanel
-from forecasting.features import SeriesFeatures, make_features
+from cluster.panel import DemandPanel, SeriesIndex
+from forecasting.features import KnownRows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,34 +25,34 @@ class Vocabulary:
     period_days: int
     yearly: bool
 
-    def features(self, panel: DemandPanel) -> SeriesFeatures:
-        """Inputs of a panel, its ids translated to rows of this vocabulary; unknown ids get row 0.
+    def rows(self, index: SeriesIndex) -> KnownRows:
+        """Translate the ids of a panel; unknown ones get row 0 and the usual level of their category, or of all."""
+        series_of = {pair: row for row, pair in enumerate(zip(self.item_ids, self.location_ids, strict=True), start=1)}
+        category_of = {category: row for row, category in enumerate(self.category_ids, start=1)}
+        level_of = dict(zip(self.category_ids, self.category_levels, strict=True))
+        pairs = zip(index.item_ids_S.tolist(), index.location_ids_S.tolist(), strict=True)
+        categories = index.category_ids_S.tolist()
+        return KnownRows(
+            series_row_S=np.array([series_of.get(pair, 0) for pair in pairs], dtype=np.int64),
+            category_row_S=np.array([category_of.get(c, 0) for c in categories], dtype=np.int64),
+            prior_level_S=np.array([level_of.get(c, self.usual_level) for c in categories], dtype=np.float32),
+        )
+
+    def check_periods(self, panel: DemandPanel) -> None:
+        """Refuse a panel whose periods have another length than those of training.
 
         Raises
         ------
         DataError
-            If the panel's periods have another length, or it holds NaN.
+            Naming both lengths.
         """
         if panel.calendar.period_days != self.period_days:
             raise DataError(
                 f"the panel has periods of {panel.calendar.period_days} days, the forecaster was trained on "
                 f"{self.period_days}; set data.frequency to match, or train again"
             )
-        series_of = {pair: row for row, pair in enumerate(zip(self.item_ids, self.location_ids, strict=True), start=1)}
-        category_of = {category: row for row, category in enumerate(self.category_ids, start=1)}
-        level_of = dict(zip(self.category_ids, self.category_levels, strict=True))
-        index = panel.index
-        pairs = zip(index.item_ids_S.tolist(), index.location_ids_S.tolist(), strict=True)
-        categories = index.category_ids_S.tolist()
-        return make_features(
-            self._aligned(panel),
-            prior_level_S=np.array([level_of.get(c, self.usual_level) for c in categories], dtype=np.float32),
-            series_row_S=np.array([series_of.get(pair, 0) for pair in pairs], dtype=np.int64),
-            category_row_S=np.array([category_of.get(c, 0) for c in categories], dtype=np.int64),
-            yearly=self.yearly,
-        )
 
-    def _aligned(self, panel: DemandPanel) -> DemandPanel:
+    def aligned(self, panel: DemandPanel) -> DemandPanel:
         """Promotion channels in the order of training; a channel that the panel lacks is 0, a new one is not read."""
         if panel.promotion_names == self.promotion_names:
             return panel

@@ -75,7 +75,7 @@ class Windows:
         self._pad = 2 * context
         tail = self._pad + horizon + 1
         self._known_until = len(features.holiday_X)
-        holiday_X = torch.from_numpy(np.ascontiguousarray(features.holiday_X))
+        holiday_X = torch.from_numpy(np.array(features.holiday_X, dtype=np.float32))
         shared_X = functional.pad(holiday_X, (self._pad + 1, tail + 1)).to(device)
         self._holiday_XW = torch.stack([shared_X[:-2], shared_X[1:-1], shared_X[2:]], dim=1)
         self._calendar_XK = self._padded(features.calendar_XK[None])[0]
@@ -86,12 +86,12 @@ class Windows:
         self._season_NX = self._padded(features.season_SX[:, :, None])[:, :, 0]
         self._demand_NT = self._padded(features.demand_ST[:, :, None])[:, :, 0]
         self._censored_NT = self._padded(features.censored_ST[:, :, None])[:, :, 0] > 0
-        self._series_row_N = torch.from_numpy(features.series_row_S).to(device)
-        self._category_row_N = torch.from_numpy(features.category_row_S).to(device)
+        self._series_row_N = torch.from_numpy(np.array(features.series_row_S)).to(device)
+        self._category_row_N = torch.from_numpy(np.array(features.category_row_S)).to(device)
 
     def _padded(self, value_NTC: npt.NDArray[np.generic]) -> torch.Tensor:
         """Zeros before and after, so that a crop may reach beyond history on both sides."""
-        value = torch.from_numpy(np.ascontiguousarray(value_NTC)).to(self.device, torch.float32)
+        value = torch.from_numpy(np.array(value_NTC, dtype=np.float32)).to(self.device)
         total = self._pad + max(self.num_periods, self._known_until) + self._pad + self.horizon + 1
         return functional.pad(value, (0, 0, self._pad, total - self._pad - value.shape[1]))
 

@@ -1,0 +1,179 @@
+"""What a training run starts from: vocabulary, network and plan, and what it ends as.
+
+Pure: no Ray, no files. Shapes: S series, T history periods.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from cluster.config import Settings
+from cluster.errors import DataError
+from cluster.panel import DemandPanel
+from forecasting.features import check_finite
+from forecasting.fitting import ORIGINS_PER_CROP, FitPlan, Fitting
+from forecasting.learning_curve import EpochRow
+from forecasting.model import DemandNetwork, NetworkShape
+from forecasting.predict import Forecaster
+from forecasting.rows import SharedInputs, features_of_table, series_table
+from forecasting.vocabulary import Vocabulary
+
+MAX_VALIDATION_SERIES = 2_000
+_SHORTEST_HISTORY = 4
+_DAYS_FOR_YEARLY = 730
+_REFIT_RATE = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Everything that a run needs besides the series themselves."""
+
+    vocabulary: Vocabulary
+    shape: NetworkShape
+    weights: dict[str, torch.Tensor]
+    plan: FitPlan
+    shared: SharedInputs
+
+
+def make_start(panel: DemandPanel, *, settings: Settings, warm_start: Forecaster | None = None) -> Start:
+    """Vocabulary, first weights and plan for a panel.
+
+    With ``warm_start`` the weights are those of an earlier forecaster, its embeddings moved to the rows of this panel's
+    series and categories; the run is ``forecast.refit_epochs`` long, at half the learning rate.
+
+    Raises
+    ------
+    DataError
+        If the panel holds no series, NaN, or fewer than 4 periods; or ``warm_start`` has other periods or promotions.
+    """
+    check_finite(panel)
+    if panel.num_series == 0 or panel.num_periods < _SHORTEST_HISTORY:
+        raise DataError(
+            f"the forecaster needs at least one series and {_SHORTEST_HISTORY} periods of history, got "
+            f"{panel.num_series} series of {panel.num_periods} periods; load more history"
+        )
+    vocabulary = make_vocabulary(panel)
+    shape = NetworkShape(
+        num_promotions=len(panel.promotion_names),
+        num_series=panel.num_series,
+        num_categories=len(vocabulary.category_ids),
+        hidden=settings.forecast.hidden,
+        context=settings.forecast.context,
+        horizon=settings.forecast.horizon,
+        levels=settings.forecast.levels,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        network = DemandNetwork(shape)
+    if warm_start is not None:
+        _take_over(network, vocabulary=vocabulary, earlier=warm_start)
+    return Start(
+        vocabulary=vocabulary,
+        shape=shape,
+        weights=network.state_dict(),
+        plan=_make_plan(panel, settings=settings, refit=warm_start is not None),
+        shared=SharedInputs(
+            calendar=panel.calendar,
+            holiday_X=panel.holiday_X,
+            promotion_names=panel.promotion_names,
+            notice_periods=panel.notice_periods,
+            yearly=vocabulary.yearly,
+        ),
+    )
+
+
+def make_vocabulary(panel: DemandPanel) -> Vocabulary:
+    """Names of a panel; a category's level is the median over its series of mean sales since the first sale."""
+    since_ST = (np.arange(panel.num_periods) >= panel.first_sale_S[:, None]) & panel.in_stock_ST
+    mean_S = (panel.sales_ST * since_ST).sum(axis=1) / np.maximum(since_ST.sum(axis=1), 1)
+    sold_S = since_ST.any(axis=1)
+    category_ids, category_S = np.unique(panel.index.category_ids_S, return_inverse=True)
+    usual = float(np.median(mean_S[sold_S])) if sold_S.any() else 0.0
+    levels = [mean_S[sold_S & (category_S == c)] for c in range(len(category_ids))]
+    return Vocabulary(
+        item_ids=tuple(panel.index.item_ids_S.tolist()),
+        location_ids=tuple(panel.index.location_ids_S.tolist()),
+        category_ids=tuple(category_ids.tolist()),
+        category_levels=tuple(float(np.median(level_S)) if len(level_S) else usual for level_S in levels),
+        usual_level=usual,
+        promotion_names=panel.promotion_names,
+        period_days=panel.calendar.period_days,
+        yearly=panel.num_periods * panel.calendar.period_days >= _DAYS_FOR_YEARLY,
+    )
+
+
+def _make_plan(panel: DemandPanel, *, settings: Settings, refit: bool) -> FitPlan:
+    forecast, workers = settings.forecast, min(settings.forecast.num_workers, panel.num_series)
+    tail = min(forecast.horizon, panel.num_periods // 6)
+    crops = panel.num_series // workers * -(-forecast.windows_per_series // ORIGINS_PER_CROP)
+    return FitPlan(
+        end=panel.num_periods,
+        tail=tail if tail >= _SHORTEST_HISTORY else 0,
+        epochs=forecast.refit_epochs if refit else forecast.epochs,
+        patience=forecast.patience,
+        windows_per_series=forecast.windows_per_series,
+        batch_size=forecast.batch_size,
+        steps_per_epoch=-(-crops // max(1, forecast.batch_size // ORIGINS_PER_CROP)),
+        learning_rate=forecast.learning_rate * (_REFIT_RATE if refit else 1.0),
+        seed=settings.seed,
+    )
+
+
+def _take_over(network: DemandNetwork, *, vocabulary: Vocabulary, earlier: Forecaster) -> None:
+    """Copy the weights of an earlier forecaster; a series or category it does not know starts as its unknown one."""
+    old, new = earlier.network.shape, network.shape
+    same = ("num_promotions", "hidden", "context", "horizon", "levels")
+    differing = [name for name in same if getattr(old, name) != getattr(new, name)]
+    if differing or earlier.vocabulary.period_days != vocabulary.period_days:
+        raise DataError(
+            f"cannot refit an earlier forecaster: {', '.join(differing) or 'period_days'} differ from it; "
+            "train from scratch with 'restock train forecaster --fresh'"
+        )
+    state = earlier.network.state_dict()
+    pairs = zip(vocabulary.item_ids, vocabulary.location_ids, strict=True)
+    known = zip(earlier.vocabulary.item_ids, earlier.vocabulary.location_ids, strict=True)
+    state["series.weight"] = _moved(state["series.weight"], names=list(pairs), known=list(known))
+    state["category.weight"] = _moved(
+        state["category.weight"],
+        names=list(vocabulary.category_ids),
+        known=list(earlier.vocabulary.category_ids),
+    )
+    network.load_state_dict(state)
+
+
+def _moved(table: torch.Tensor, *, names: list[Any], known: list[Any]) -> torch.Tensor:
+    row_of = {name: row for row, name in enumerate(known, start=1)}
+    return table[torch.tensor([0, *(row_of.get(name, 0) for name in names)])].clone()
+
+
+def make_forecaster(start: Start, *, weights: dict[str, torch.Tensor], history: list[EpochRow]) -> Forecaster:
+    """The forecaster that a finished run has found."""
+    network = DemandNetwork(start.shape)
+    network.load_state_dict(weights)
+    return Forecaster(network, vocabulary=start.vocabulary, history=tuple(history))
+
+
+def fit_in_process(
+    panel: DemandPanel,
+    *,
+    settings: Settings,
+    warm_start: Forecaster | None = None,
+    on_epoch: Callable[[EpochRow], None] = lambda row: None,
+) -> Forecaster:
+    """Fit without Ray, in this process: for a small panel, a notebook or a test. One worker, no checkpoints.
+
+    On one worker the numbers are those of :func:`forecasting.train.fit_forecaster`.
+    """
+    start = make_start(panel, settings=settings, warm_start=warm_start)
+    table = series_table(panel, known=start.vocabulary.rows(panel.index), seed=settings.seed)
+    network = DemandNetwork(start.shape)
+    network.load_state_dict(start.weights)
+    features = features_of_table(table, shared=start.shared)
+    sample = features_of_table(table.slice(0, MAX_VALIDATION_SERIES), shared=start.shared)
+    fitting = Fitting(network, plan=start.plan, validation=[sample], device=torch.device("cpu"))
+    while not fitting.is_done:
+        on_epoch(fitting.run_epoch([features]))
+    return make_forecaster(start, weights=fitting.best, history=fitting.history)
