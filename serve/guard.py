@@ -1,8 +1,8 @@
 """What stands around every request: id, size, time, headers and the log line. Plain ASGI, no routes.
 
-The same pieces run in two places. In front of the routes (:func:`guard_api`), whatever proxy there is; and in Ray Serve's
-Python proxy (:func:`proxy_middlewares`), which would otherwise buffer bodies of any size, obey the control headers of
-strangers and answer its own errors as plain text.
+The same pieces run in two places. In front of the routes (:func:`guard_api`), whatever proxy there is; and in Ray
+Serve's Python proxy (:func:`proxy_middlewares`), which would otherwise buffer bodies of any size, obey the control
+headers of strangers and answer its own errors as plain text.
 """
 
 import asyncio
@@ -122,9 +122,7 @@ class BodyLimit:
             async with asyncio.timeout(self._limits.timeout_s):
                 body = await self._read(receive)
         except TimeoutError:
-            await send_problem(
-                scope, send, HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time"
-            )
+            await send_problem(scope, send, HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time")
             return
         if body is None:
             detail = f"the body is longer than {self._limits.max_body_bytes} bytes; ask for fewer series at a time"

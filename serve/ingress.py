@@ -5,19 +5,24 @@ Errors: ``serve.problems``. Size, time, headers, log: ``serve.guard``. This modu
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as version_of
 from typing import Annotated, Any, cast
 
+import pyarrow as pa
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.types import ASGIApp
 
 from cluster.config import Settings
 from cluster.errors import DataError
+from cluster.schema import OPEN_ORDERS, STOCK
 from serve import schemas
+from serve.answers import PlanQuestion
 from serve.guard import Limits, guard_api, log_to_stdout
-from serve.problems import MEDIA_TYPE, NotReadyError, add_problem_handlers
+from serve.problems import NotReadyError, add_problem_handlers, document_problems
 
 _log = logging.getLogger("restock.serve")
 _DESCRIPTION = """
@@ -25,7 +30,7 @@ How much of every product to order, what will sell, and what sells to whom.
 
 Every error is a problem document (RFC 9457) with the id of the request. Send `X-Request-ID` to choose that id.
 """
-_PROBLEM = {"model": schemas.Problem, "content": {MEDIA_TYPE: {}}}
+_PROBLEM = {"model": schemas.Problem}
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: _PROBLEM | {"description": "the body is not JSON"},
     408: _PROBLEM | {"description": "the body did not arrive in time"},
@@ -47,6 +52,16 @@ class Services:
     planner: Any
 
 
+class _Api(FastAPI):
+    """FastAPI whose document says what refusals look like."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The document, made at the first call."""
+        if self.openapi_schema is None:
+            self.openapi_schema = document_problems(super().openapi())
+        return self.openapi_schema
+
+
 class Ingress:
     """The deployment that Serve's proxy sends requests to."""
 
@@ -62,7 +77,7 @@ class Ingress:
 
 def make_api(services: Services, *, settings: Settings) -> ASGIApp:
     """The guarded application over the given services."""
-    api = FastAPI(title="Restock", version=version_of("restock"), description=_DESCRIPTION, redoc_url=None)
+    api = _Api(title="Restock", version=version_of("restock"), description=_DESCRIPTION, redoc_url=None)
     api.state.services = services
     api.state.max_series = settings.serve.max_series_per_request
     api.include_router(router)
@@ -108,7 +123,13 @@ async def forecasts(body: schemas.ForecastRequest, services: ServicesOf, max_ser
 async def order_plans(body: schemas.OrderPlanRequest, services: ServicesOf, max_series: MaxSeriesOf) -> JSONResponse:
     """Say what to order of each series now, and why; nothing is ordered or stored by asking."""
     _check_number(len(body.series or ()), max_series)
-    question = body.model_copy(update={"limit": min(body.limit or max_series, max_series)})
+    question = PlanQuestion(
+        series=None if body.series is None else [(row.item_id, row.location_id) for row in body.series],
+        limit=min(body.limit or max_series, max_series),
+        as_of=body.as_of,
+        stock=None if body.stock is None else _table(body.stock, STOCK),
+        open_orders=_table(body.open_orders, OPEN_ORDERS),
+    )
     answer = await services.planner.plan.remote(question)
     return JSONResponse(answer.to_json())
 
@@ -154,6 +175,13 @@ async def _outcome(check: Any) -> str | None:
     except Exception as error:
         _log.warning("readiness: %s", getattr(error, "cause", None) or error)
         return None
+
+
+def _table(rows: Sequence[BaseModel], schema: pa.Schema) -> pa.Table:
+    """Rows of a request as a table of the shop's own schema; columns that clients do not give are null."""
+    columns = {name: [getattr(row, name, None) for row in rows] for name in schema.names}
+    # A snapshot without a date is of the as-of day, so nullability is the request's, not the file's.
+    return pa.table({name: pa.array(values, schema.field(name).type) for name, values in columns.items()})
 
 
 def _check_number(num_series: int, max_series: int) -> None:

@@ -7,7 +7,7 @@ the tests hold the two together.
 from datetime import date
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cluster.schema import DEFAULT_LOCATION
 
@@ -168,33 +168,49 @@ class OrderPlanRequest(_Request):
     as_of: AsOf = None
     stock: Annotated[
         list[StockRow] | None,
-        Field(max_length=MAX_ROWS, description="stock of every planned series; if left out it is assumed, and marked"),
+        Field(
+            min_length=1,
+            max_length=MAX_ROWS,
+            description="stock of the planned series (0 without a row); if left out it is assumed, and marked",
+        ),
     ] = None
     open_orders: Annotated[
-        list[OpenOrderRow], Field(max_length=MAX_ROWS, description="orders on their way; they always count")
+        list[OpenOrderRow], Field(max_length=MAX_ROWS, description="orders on their way; they need the stock too")
     ] = []
+
+    @model_validator(mode="after")
+    def _orders_with_stock(self) -> "OrderPlanRequest":
+        if self.open_orders and self.stock is None:
+            raise ValueError("open_orders without stock: give both, or neither to have both assumed")
+        return self
 
 
 class LedgerRow(_Answer):
     """One step from the wish to the quantity."""
 
-    step: str
-    qty: Annotated[float, Field(description="units that this step adds or takes; all steps sum to the quantity")]
-    note: str
+    reason: Annotated[str, Field(description="rule that made this change")]
+    change_qty: Annotated[float, Field(description="units added or taken; the ledger sums to the quantity")]
+    sentence: str
 
 
 class PlanLine(_Answer):
-    """What to order of one series, and why; also where nothing is ordered."""
+    """What to order of one series, and why; also where nothing is ordered. Money in account currency."""
 
     item_id: str
     location_id: str
     category_id: str
-    wish_qty: Annotated[float, Field(description="what the policy wants, before packs, minimum and storage")]
-    order_qty: Annotated[float, Field(description="what to order")]
-    expected_on: Annotated[date, Field(description="on the shelf at the start of this day if ordered now")]
     policy: Annotated[str, Field(description="policy that made the wish")]
     is_fallback: Annotated[bool, Field(description="true: the category has no policy of its own")]
-    reason: str
+    wish_qty: Annotated[float, Field(description="what the policy wants, before packs, minimum and storage")]
+    order_qty: Annotated[float, Field(description="what to order")]
+    arrives_on: Annotated[date, Field(description="on the shelf at the start of this day if ordered now")]
+    reason: Annotated[str, Field(description="why this quantity, in one sentence")]
+    remark: Annotated[str, Field(description="what to know of the input; empty for most")]
+    on_hand_qty: float
+    on_order_qty: float
+    forecast_qty: Annotated[float, Field(description="expected demand until the next order can arrive")]
+    order_value: float
+    money_at_risk: Annotated[float, Field(description="expected cost of lost sales if nothing is ordered")]
     ledger: list[LedgerRow]
 
 
@@ -204,7 +220,9 @@ class OrderPlanAnswer(_Answer):
     as_of: date
     num_series_left_out: Annotated[int, Field(description="series of the dataset beyond the limit")]
     stock_is_assumed: Annotated[bool, Field(description="true: the request gave no stock")]
-    assumptions: Annotated[list[str], Field(description="what the shop did not give and was assumed")]
+    notes: Annotated[
+        list[str], Field(description="what the shop did not give and was assumed; what is late or unknown")
+    ]
     model_versions: dict[str, str]
     lines: list[PlanLine]
 

@@ -1,0 +1,166 @@
+"""What the deployments answer one another and the ingress: dataclasses of arrays, and their JSON form.
+
+Shapes: S series, H horizon periods, Q quantile levels, U users, K items.
+"""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from forecasting.forecast import Forecast
+from rl.inventory import FloatArray
+from rl.orders import OrderLine, OrderPlan
+
+_DECIMALS = 4
+StrArray = npt.NDArray[np.str_]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedModelInfo:
+    """One model version that a replica answers from. No path, no configuration, no metric."""
+
+    name: str
+    version: str
+    kind: str
+    created_at: datetime
+    trained_until_on: date
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON form, as ``schemas.ServedModel``."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "kind": self.kind,
+            "created_at": self.created_at.isoformat(),
+            "trained_until_on": self.trained_until_on.isoformat(),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesForecasts:
+    """Forecasts of series, in the order in which they were asked for."""
+
+    item_ids_S: StrArray
+    location_ids_S: StrArray
+    as_of: date
+    period_days: int
+    dates_H: tuple[date, ...]
+    forecast: Forecast
+    model_version: str
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON form, as ``schemas.ForecastAnswer``."""
+        forecast = self.forecast
+        rows = zip(
+            self.item_ids_S.tolist(),
+            self.location_ids_S.tolist(),
+            _numbers(forecast.mean_SH),
+            _numbers(forecast.marginal_SHQ),
+            _numbers(forecast.cumulative_SHQ),
+            strict=True,
+        )
+        names = ("item_id", "location_id", "mean", "marginal", "cumulative")
+        return {
+            "as_of": self.as_of.isoformat(),
+            "period_days": self.period_days,
+            "dates": [day.isoformat() for day in self.dates_H],
+            "levels": _numbers(forecast.levels_Q),
+            "model_version": self.model_version,
+            "series": [dict(zip(names, row, strict=True)) for row in rows],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserRecommendations:
+    """The K best items of each user; ``''`` where a user has fewer."""
+
+    user_ids: tuple[str, ...]
+    item_ids_UK: StrArray
+    score_UK: FloatArray
+    reason_UK: StrArray
+    is_fallback_U: BoolArray
+    model_version: str
+
+    def to_json(self, user: int) -> dict[str, Any]:
+        """JSON form of one user's row, as ``schemas.RecommendationAnswer``."""
+        rows = zip(
+            self.item_ids_UK[user].tolist(), _numbers(self.score_UK[user]), self.reason_UK[user].tolist(), strict=True
+        )
+        return {
+            "user_id": self.user_ids[user],
+            "is_fallback": bool(self.is_fallback_U[user]),
+            "model_version": self.model_version,
+            "items": [
+                {"item_id": item_id, "score": score, "reason": reason} for item_id, score, reason in rows if item_id
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What the policies want: units, and whose wish it is."""
+
+    wish_S: FloatArray
+    policy_S: StrArray
+    is_fallback_S: BoolArray
+    model_versions: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanQuestion:
+    """What a plan is asked for; ``stock`` and ``open_orders`` are tables by ``cluster.schema``.
+
+    ``series`` None asks for the first ``limit`` of the dataset, ``stock`` None for an assumed opening stock.
+    """
+
+    series: list[tuple[str, str]] | None
+    limit: int
+    as_of: date | None
+    stock: pa.Table | None
+    open_orders: pa.Table | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanAnswer:
+    """An order plan, and what a reader must know to trust it."""
+
+    plan: OrderPlan
+    is_fallback_S: BoolArray
+    stock_is_assumed: bool
+    num_series_left_out: int
+    model_versions: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON form, as ``schemas.OrderPlanAnswer``."""
+        return {
+            "as_of": self.plan.on_date.isoformat(),
+            "num_series_left_out": self.num_series_left_out,
+            "stock_is_assumed": self.stock_is_assumed,
+            "notes": list(self.plan.notes),
+            "model_versions": self.model_versions,
+            "lines": [
+                _line(line) | {"is_fallback": is_fallback}
+                for line, is_fallback in zip(self.plan.lines, self.is_fallback_S.tolist(), strict=True)
+            ],
+        }
+
+
+def _line(line: OrderLine) -> dict[str, Any]:
+    names = ("item_id", "location_id", "category_id", "policy", "wish_qty", "order_qty", "reason", "remark")
+    quantities = ("on_hand_qty", "on_order_qty", "forecast_qty", "order_value", "money_at_risk")
+    ledger = [
+        {"reason": entry.reason.value, "change_qty": entry.change_qty, "sentence": entry.sentence}
+        for entry in line.ledger
+    ]
+    values = {name: getattr(line, name) for name in (*names, *quantities)}
+    return values | {"arrives_on": line.arrives_on.isoformat(), "ledger": ledger}
+
+
+def _numbers(array: FloatArray) -> list[Any]:
+    # float32 prints as 0.10000000149011612 otherwise.
+    return np.round(array.astype(np.float64), _DECIMALS).tolist()

@@ -1,0 +1,57 @@
+"""``restock serve``: the service in the foreground."""
+
+import signal
+import threading
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cluster.config import load_settings
+from cluster.options import ConfigOption, SetOption
+from cluster.runtime import set_environment
+
+
+def serve_command(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = None,
+) -> None:
+    """Serve forecasts, recommendations and order plans over HTTP until Ctrl-C or SIGTERM."""
+    set_environment()
+    from serve.app import start  # here: importing Ray takes seconds, and 'restock --help' needs none
+
+    given = [*(overrides or ()), *([f"serve.port={port}"] if port is not None else [])]
+    settings = load_settings(config, overrides=given)
+    console = Console(highlight=False)
+    with console.status("starting the service"):
+        service = start(settings)
+    with service:
+        console.print(f"serving at {service.url} (interactive documentation: {service.url}/docs)\n")
+        print("\n\n".join(example_calls(service.url)))
+        console.print("\nCtrl-C ends it")
+        wait_for_signal()
+        console.print("stopping")
+
+
+def example_calls(url: str) -> list[str]:
+    """Commands that call each route, to copy."""
+    post = f"curl -s -H 'content-type: application/json' {url}"
+    return [
+        f"curl -s '{url}/v1/recommendations?user_id=1&k=5'",
+        f"{post}/v1/order-plans -d '{{\"limit\": 5}}'",
+        f"curl -s {url}/v1/models",
+        f"curl -s {url}/readyz",
+    ]
+
+
+def wait_for_signal() -> None:
+    """Return at the first SIGINT or SIGTERM; a second one during the shutdown acts as it always does."""
+    asked = threading.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: asked.set()) for number in signals}
+    try:
+        asked.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,195 @@
+"""The planner as a deployment: composes forecaster and policies into order lines.
+
+Shapes: S series.
+"""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from cluster.config import Settings
+from cluster.dataset import open_dataset
+from cluster.errors import DataError
+from cluster.panel import SeriesIndex
+from cluster.schema import Col
+from forecasting.forecast import Forecast
+from rl.assumptions import make_supply_terms
+from rl.inventory import FloatArray, InventoryState, SupplyTerms
+from rl.orders import OrderPlan, make_order_plan
+from rl.scenarios import make_start_state
+from rl.stock import StockReading, make_inventory_state
+from serve.answers import PlanAnswer, PlanQuestion, Wishes
+from serve.deployments.worker import Worker
+from serve.history import History, HistoryView, SeriesKey
+from serve.problems import NotReadyError
+
+STOCK_ASSUMED = (
+    "Stock was not given and is assumed: as much on the shelf and on its way as a newsvendor rule would hold; give "
+    "'stock' before acting on these orders."
+)
+_VIEWS_KEPT = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Basis:
+    """The asked series on the asked day, and the terms on which they can be ordered."""
+
+    view: HistoryView
+    index: SeriesIndex
+    terms: SupplyTerms
+    assumptions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _AnsweredPolicy:
+    """A wish that the policy deployment has already given, for the rows of one policy in their order."""
+
+    name: str
+    wish_S: FloatArray
+
+    def order_quantity_S(self, state: InventoryState, forecast: Forecast, terms: SupplyTerms) -> FloatArray:
+        """The given wish."""
+        return self.wish_S
+
+
+class PlannerReplica:
+    """Answers order plans: asks the forecaster, then the policies, each once per plan.
+
+    ``user_config``: ``{"data": "<digest>"}``; another digest reads the current dataset again.
+    """
+
+    def __init__(self, settings: Settings, *, forecaster: Any, policy: Any) -> None:
+        self._settings = settings
+        self._forecaster = forecaster
+        self._policy = policy
+        self._planning: _Planning | None = None
+        self._worker = Worker("planner")
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Plan over the given data."""
+        if self._planning is None or self._planning.history.digest != user_config["data"]:
+            self._planning = await asyncio.to_thread(_Planning, self._settings)
+
+    async def plan(self, question: PlanQuestion) -> PlanAnswer:
+        """Order lines of the asked series.
+
+        Raises
+        ------
+        UnknownSeriesError, StaleInputError, DataError
+            If a series is unknown, a date is out of reach, or a quantity is impossible.
+        """
+        basis = await self._worker.run(self._current().basis, question)
+        index, as_of = basis.index, basis.view.as_of
+        series = list(zip(index.item_ids_S.tolist(), index.location_ids_S.tolist(), strict=True))
+        forecasts = await self._forecaster.predict.remote(series, horizon=None, levels=None, as_of=as_of)
+        reading = await self._worker.run(_reading, basis, question, forecasts.forecast)
+        wishes = await self._policy.wish.remote(
+            index.category_ids_S, state=reading.state, forecast=forecasts.forecast, terms=basis.terms, as_of=as_of
+        )
+        plan = await self._worker.run(_order_plan, basis, reading, forecasts.forecast, wishes)
+        return PlanAnswer(
+            plan=plan,
+            is_fallback_S=wishes.is_fallback_S,
+            stock_is_assumed=question.stock is None,
+            num_series_left_out=0 if question.series is not None else basis.view.panel.num_series - len(index),
+            model_versions={"forecaster": forecasts.model_version, **wishes.model_versions},
+        )
+
+    async def check(self) -> str:
+        """Plan one series through the whole composition; return what was asked."""
+        question = PlanQuestion(series=None, limit=1, as_of=None, stock=None, open_orders=None)
+        answer = await self.plan(question)
+        if len(answer.plan.lines) != 1:
+            raise NotReadyError("the planner has no series to plan; load a dataset")
+        return "1 line"
+
+    def _current(self) -> "_Planning":
+        if self._planning is None:
+            raise NotReadyError("the planner has not read the dataset yet; try again in a moment")
+        return self._planning
+
+
+class _Planning:
+    """History and the terms of all its series, made once per day that is asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.history = History(open_dataset(settings))
+        self._settings = settings
+        self._terms_at = lru_cache(maxsize=_VIEWS_KEPT)(self._make_terms)
+        self._terms_at(None)  # now, so that wrong supply terms stop the start and not a request
+
+    def basis(self, question: PlanQuestion) -> _Basis:
+        """Rows and terms of the asked series."""
+        view = self.history.view_at(question.as_of)
+        rows_S = np.arange(min(question.limit, view.panel.num_series))
+        if question.series is not None:
+            _check_distinct(question.series)
+            rows_S = view.rows_of(question.series)
+        terms, assumptions = self._terms_at(question.as_of)
+        index = view.panel.index.take(rows_S)
+        return _Basis(view=view, index=index, terms=terms.take(rows_S), assumptions=assumptions)
+
+    def _make_terms(self, as_of: date | None) -> tuple[SupplyTerms, tuple[str, ...]]:
+        table = self.history.dataset.table("supply_terms")
+        return make_supply_terms(table, panel=self.history.view_at(as_of).panel, settings=self._settings)
+
+
+def _check_distinct(series: list[SeriesKey]) -> None:
+    (item_id, location_id), count = Counter(series).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"item {item_id!r} at {location_id!r} is asked {count} times; name every series once")
+
+
+def _reading(basis: _Basis, question: PlanQuestion, forecast: Forecast) -> StockReading:
+    if question.stock is None:
+        S = len(basis.index)
+        return StockReading(
+            state=make_start_state(forecast, basis.terms),
+            overdue_S=np.zeros(S, dtype=np.float32),
+            is_assumed_S=np.zeros(S, dtype=bool),
+            notes=(STOCK_ASSUMED,),
+        )
+    return make_inventory_state(
+        _dated(_without_others(question.stock, basis), day=basis.view.as_of),
+        None if question.open_orders is None else _without_others(question.open_orders, basis),
+        index=basis.index,
+        calendar=basis.view.panel.calendar,
+        on_date=basis.view.as_of,
+    )
+
+
+def _without_others(table: pa.Table, basis: _Basis) -> pa.Table:
+    """Drop rows of series that history has but nobody asked for; rows of unknown ones stay, to be named in a note."""
+    asked = set(zip(basis.index.item_ids_S.tolist(), basis.index.location_ids_S.tolist(), strict=True))
+    keys = zip(table[Col.ITEM_ID].to_pylist(), table[Col.LOCATION_ID].to_pylist(), strict=True)
+    return table.filter(pa.array([key in asked or key not in basis.view.row_of for key in keys], pa.bool_()))
+
+
+def _dated(stock: pa.Table, *, day: date) -> pa.Table:
+    """Rows without a day of counting were counted on the day of the plan."""
+    place = stock.schema.get_field_index(Col.SNAPSHOT_ON)
+    return stock.set_column(place, Col.SNAPSHOT_ON, stock[Col.SNAPSHOT_ON].fill_null(day))
+
+
+def _order_plan(basis: _Basis, reading: StockReading, forecast: Forecast, wishes: Wishes) -> OrderPlan:
+    policy_of_series = np.empty(len(basis.index), dtype=object)
+    for name in np.unique(wishes.policy_S).tolist():
+        rows = np.flatnonzero(wishes.policy_S == name)
+        policy_of_series[rows] = _AnsweredPolicy(name=name, wish_S=wishes.wish_S[rows])
+    return make_order_plan(
+        index=basis.index,
+        state=reading.state,
+        forecast=forecast,
+        terms=basis.terms,
+        policy_of_series=policy_of_series.tolist(),
+        on_date=basis.view.as_of,
+        calendar=basis.view.panel.calendar,
+        remark_S=reading.remark_S,
+        notes=(*basis.assumptions, *reading.notes),
+    )

@@ -1,0 +1,117 @@
+"""All category policies in one replica: a plan of any categories takes one hop.
+
+Shapes: S series, L periods until arrival.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+from rl.policies.store import load_policy
+
+from cluster.artifacts import ArtifactStore, StoredVersion, slug_of
+from cluster.config import Settings
+from forecasting.forecast import Forecast
+from rl.inventory import InventoryState, SupplyTerms
+from rl.policies.protocol import Policy
+from serve.answers import ServedModelInfo, StrArray, Wishes
+from serve.deployments.describe import describe
+from serve.deployments.worker import Worker
+from serve.history import check_unseen
+from serve.problems import NotReadyError
+
+PREFIX = "policy/"
+DEFAULT = "policy/default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loaded:
+    """Policies and their stored versions by model name; ``DEFAULT`` is among them."""
+
+    policies: Mapping[str, Policy]
+    stored: Mapping[str, StoredVersion]
+
+    def name_of(self, category_id: str) -> str:
+        """Model that orders for a category: its own, else the default textbook rule."""
+        name = PREFIX + slug_of(category_id)
+        return name if name in self.policies else DEFAULT
+
+
+class PolicyReplica:
+    """Answers how much each series' policy wishes to order.
+
+    ``user_config``: ``{"versions": {"policy/default": "v0001", "policy/<slug of category>": "v0002", ...}}``.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._loaded: _Loaded | None = None
+        self._worker = Worker("policy")
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Serve the given versions; policies whose version stays are kept."""
+        self._loaded = await asyncio.to_thread(self._load, user_config["versions"])
+
+    async def wish(
+        self, category_ids_S: StrArray, *, state: InventoryState, forecast: Forecast, terms: SupplyTerms, as_of: date
+    ) -> Wishes:
+        """Ask each category's policy about its series, all in one call.
+
+        Raises
+        ------
+        StaleInputError
+            If one of these policies has seen history after ``as_of``.
+        """
+        return await self._worker.run(_wish, self._current(), category_ids_S, state, forecast, terms, as_of)
+
+    async def check(self) -> str:
+        """Say which default answers; the planner's check asks the policies for wishes."""
+        return self._current().stored[DEFAULT].version
+
+    async def describe(self) -> list[ServedModelInfo]:
+        """Which versions answer, in the order of their names."""
+        return [describe(stored) for _, stored in sorted(self._current().stored.items())]
+
+    def _current(self) -> _Loaded:
+        if self._loaded is None:
+            raise NotReadyError("the policies are not loaded yet; try again in a moment")
+        return self._loaded
+
+    def _load(self, versions: Mapping[str, str]) -> _Loaded:
+        store = ArtifactStore(self._settings.home / "models")
+        stored = {name: store.load(name, version) for name, version in versions.items()}
+        kept = self._loaded.stored if self._loaded is not None else {}
+        policies = {
+            name: self._loaded.policies[name]
+            if self._loaded is not None and name in kept and kept[name].version == found.version
+            else load_policy(found.folder)
+            for name, found in stored.items()
+        }
+        return _Loaded(policies=policies, stored=stored)
+
+
+def _wish(
+    loaded: _Loaded,
+    category_ids_S: StrArray,
+    state: InventoryState,
+    forecast: Forecast,
+    terms: SupplyTerms,
+    as_of: date,
+) -> Wishes:
+    wish_S = np.zeros(len(category_ids_S), dtype=np.float32)
+    name_S = np.array([loaded.name_of(category_id) for category_id in category_ids_S.tolist()], dtype=object)
+    policy_S = np.empty(len(name_S), dtype=object)
+    used: dict[str, str] = {}
+    for name in sorted(set(name_S.tolist())):
+        rows = np.flatnonzero(name_S == name)
+        policy = loaded.policies[name]
+        check_unseen(as_of, name=name, trained_until_on=loaded.stored[name].manifest.trained_until_on)
+        wish_S[rows] = policy.order_quantity_S(state.take(rows), forecast.take(rows), terms.take(rows))
+        policy_S[rows] = policy.name
+        used[name] = loaded.stored[name].version
+    return Wishes(
+        wish_S=wish_S, policy_S=policy_S.astype(np.str_), is_fallback_S=name_S == DEFAULT, model_versions=used
+    )

@@ -1,0 +1,103 @@
+"""The history that a replica answers from: which series it has, and which day a request may stand on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
+
+import numpy as np
+
+from cluster.dataset import Dataset
+from cluster.errors import StaleInputError
+from cluster.panel import DemandPanel, IntArray
+from serve.problems import UnknownSeriesError
+
+SeriesKey = tuple[str, str]
+_MAX_NAMED = 10
+_VIEWS_KEPT = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryView:
+    """History as it was known at the start of one period, and where each series is in it."""
+
+    panel: DemandPanel
+    row_of: dict[SeriesKey, int]
+
+    @property
+    def as_of(self) -> date:
+        """First day that is not known."""
+        return self.panel.calendar.date_on(self.panel.num_periods)
+
+    def rows_of(self, series: Sequence[SeriesKey]) -> IntArray:
+        """Row of each series.
+
+        Raises
+        ------
+        UnknownSeriesError
+            Naming those that the history does not have.
+        """
+        unknown = [key for key in series if key not in self.row_of]
+        if unknown:
+            named = ", ".join(f"item {item_id!r} at {location_id!r}" for item_id, location_id in unknown[:_MAX_NAMED])
+            more = f" and {len(unknown) - _MAX_NAMED} more" if len(unknown) > _MAX_NAMED else ""
+            raise UnknownSeriesError(
+                f"no planned series on {self.as_of}: {named}{more}; leave them out, or load their history"
+            )
+        return np.array([self.row_of[key] for key in series], dtype=np.int64)
+
+
+class History:
+    """A dataset's views: the whole of it, read once, and a few earlier days, read when asked for.
+
+    Read-only, so that requests and a swap may share it.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self._whole = _view(dataset.panel())
+        self._earlier = lru_cache(maxsize=_VIEWS_KEPT)(lambda period: _view(dataset.panel(until=period)))
+
+    @property
+    def digest(self) -> str:
+        """Digest of the dataset."""
+        return self.dataset.digest
+
+    def view_at(self, as_of: date | None) -> HistoryView:
+        """What was known at the start of the period that contains ``as_of``; all history by default.
+
+        Raises
+        ------
+        StaleInputError
+            If history does not reach that day.
+        """
+        if as_of is None:
+            return self._whole
+        calendar, end = self.dataset.calendar, self._whole.panel.num_periods
+        period = calendar.period_of(as_of)
+        if not 1 <= period <= end:
+            raise StaleInputError(
+                f"history reaches from {calendar.start_on} to {calendar.date_on(end)}, as_of is {as_of}; "
+                "load newer history, or choose a day within (the default is the day after history)"
+            )
+        return self._whole if period == end else self._earlier(period)
+
+
+def check_unseen(as_of: date, *, name: str, trained_until_on: date) -> None:
+    """Refuse to answer for days that a model has seen.
+
+    Raises
+    ------
+    StaleInputError
+        If the request stands on a day before the end of the model's training.
+    """
+    if as_of < trained_until_on:
+        raise StaleInputError(
+            f"the served model '{name}' has seen history up to {trained_until_on}, the request is as of {as_of}: its "
+            f"answer would not be honest; ask as of {trained_until_on} or later"
+        )
+
+
+def _view(panel: DemandPanel) -> HistoryView:
+    keys = zip(panel.index.item_ids_S.tolist(), panel.index.location_ids_S.tolist(), strict=True)
+    return HistoryView(panel=panel, row_of={key: row for row, key in enumerate(keys)})
