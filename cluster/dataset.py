@@ -47,6 +47,10 @@ class Dataset:
         Its folder; see :mod:`cluster.layout`.
     settings
         Which series :meth:`panel` picks.
+    num_periods
+        Complete periods of history.
+    num_stored
+        Periods that the shards hold: they reach a week further than the last order, for decisions on those days.
     """
 
     folder: Path
@@ -54,6 +58,7 @@ class Dataset:
     report: QualityReport
     calendar: Calendar
     num_periods: int
+    num_stored: int
     notice_periods: int
     num_series: int
     promotion_names: tuple[str, ...]
@@ -66,7 +71,10 @@ class Dataset:
 
     @property
     def panel_folder(self) -> Path:
-        """Parquet files with one row per series; see :func:`cluster.series.make_series` for the columns."""
+        """Parquet files with one row per series; see :func:`cluster.series.make_series` for the columns.
+
+        Lists hold ``num_stored`` values, of which the first ``num_periods`` are complete periods.
+        """
         return self.folder / "panel"
 
     @property
@@ -94,37 +102,39 @@ class Dataset:
             of the held-out test.
         until
             Show history as it was known at the start of this period: without later sales and series, and without
-            returns that came later. Default: all of it.
+            returns that came later. Default: the end of the last complete period. A week beyond the last order is
+            allowed: its days count as days without orders.
 
         Raises
         ------
         DataError
-            If history is shorter than the split that is configured.
+            If history is shorter than the split that is configured, or does not reach ``until``.
         """
         end = self.num_periods if until is None else until
-        if not 1 <= end <= self.num_periods:
+        if not 1 <= end <= self.num_stored:
             raise DataError(
-                f"history has periods 1..{self.num_periods}, not {end}: it reaches from {self.calendar.start_on} to "
-                f"{self.calendar.date_on(self.num_periods)}; choose a date within"
+                f"history starts on {self.calendar.start_on} and knows nothing after "
+                f"{self.calendar.date_on(self.num_stored)}, asked for {self.calendar.date_on(end)}; "
+                "load newer orders, or choose a date within"
             )
         if selection_end is None:
             selection_end = make_split(end, settings=self.settings.split, calendar=self.calendar).test
         reader = PanelReader(
             folder=self.panel_folder,
-            num_periods=self.num_periods,
+            num_periods=self.num_stored,
             num_known=len(self.holidays),
             promotion_names=self.promotion_names,
             known_at=end,
         )
         rows = reader.pick(self.settings.data.max_series, before=min(selection_end, end))
-        panel = DemandPanel(
+        stored = DemandPanel(
             calendar=self.calendar,
             promotion_names=self.promotion_names,
             holiday_X=np.array(self.holidays, dtype=np.float32),
             notice_periods=self.notice_periods,
             **reader.read(rows),
         )
-        return panel if until is None else panel.until(until)
+        return stored.until(end)
 
 
 def open_dataset(settings: Settings) -> Dataset:
@@ -208,7 +218,8 @@ def _describe(loaded: Loaded, settings: Settings) -> dict[str, Any]:
     return {
         "start_on": spec.calendar.start_on.isoformat(),
         "period_days": spec.calendar.period_days,
-        "num_periods": spec.num_periods,
+        "num_periods": loaded.num_periods,
+        "num_stored": spec.num_periods,
         "notice_periods": spec.notice_periods,
         "num_series": loaded.num_series,
         "promotion_names": list(spec.promotion_names),
@@ -226,6 +237,7 @@ def _read(folder: Path, settings: Settings) -> Dataset:
         report=QualityReport.from_dict(tree["report"]),
         calendar=Calendar(start_on=date.fromisoformat(tree["start_on"]), period_days=tree["period_days"]),
         num_periods=tree["num_periods"],
+        num_stored=tree["num_stored"],
         notice_periods=tree["notice_periods"],
         num_series=tree["num_series"],
         promotion_names=tuple(tree["promotion_names"]),

@@ -16,22 +16,29 @@ from cluster.schema import Col
 # How many days before the last one show when a day usually ends, and how few are enough to tell.
 _COMPARED_DAYS = 28
 _FEWEST_COMPARED_DAYS = 7
+_EARLIER_S = 2 * 3600
+_STORED_DAYS_MORE = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """The calendar of all series, its number of complete periods, and what was left out to get there."""
+    """The calendar of all series and its number of complete periods.
+
+    ``num_stored`` periods reach a week further than the last order, so that a decision can be asked for on a day that
+    follows days without orders, or for which an incomplete last day is all there is.
+    """
 
     calendar: Calendar
     num_periods: int
+    num_stored: int
     notes: tuple[str, ...] = ()
 
 
 def find_history(last_second_of_day: Mapping[date, int], *, frequency: str) -> History:
     """Complete periods between the first and the last order.
 
-    The last day counts only if its last order is not earlier in the day than the last order of every one of the four
-    weeks before: an export taken at noon would otherwise end in a slump. Weeks begin on the weekday of the first
+    The last day does not count if its orders stop two hours earlier than on any day of the four weeks before: an export
+    taken at noon would otherwise end in a slump. Weeks begin on the weekday of the first
     order; an incomplete last week is dropped. Orders that all fall on one weekday are weekly figures, and the last of
     them stands for a complete week.
 
@@ -51,7 +58,9 @@ def find_history(last_second_of_day: Mapping[date, int], *, frequency: str) -> H
     first, last = days[0], days[-1]
     notes = []
     if _ends_early([last_second_of_day[day] for day in days]):
-        notes.append(f"{last} is left out of the series: its orders stop earlier than on any day of the weeks before")
+        notes.append(
+            f"{last} is left out of the series: its orders stop hours earlier than on any day before"
+        )
         last = days[-2]
     period_days = 7 if frequency == "W" else 1
     if period_days == 7 and len(days) > 1 and all((b - a).days % 7 == 0 for a, b in pairwise(days)):
@@ -64,17 +73,20 @@ def find_history(last_second_of_day: Mapping[date, int], *, frequency: str) -> H
     if num_periods == 0:
         raise DataError(f"orders reach from {first} to {last}, less than one week; load more history or use days")
     return History(
-        calendar=Calendar(start_on=first, period_days=period_days), num_periods=num_periods, notes=tuple(notes)
+        calendar=Calendar(start_on=first, period_days=period_days),
+        num_periods=num_periods,
+        num_stored=-(-((days[-1] - first).days + 1 + _STORED_DAYS_MORE) // period_days),
+        notes=tuple(notes),
     )
 
 
 def _ends_early(last_seconds: list[int]) -> bool:
     compared = last_seconds[-_COMPARED_DAYS - 1 : -1]
-    return len(compared) >= _FEWEST_COMPARED_DAYS and last_seconds[-1] < min(compared)
+    return len(compared) >= _FEWEST_COMPARED_DAYS and last_seconds[-1] < min(compared) - _EARLIER_S
 
 
 def make_holidays(*, market: pl.DataFrame | None, country: str, history: History, notice_periods: int) -> FloatArray:
-    """Share of each period's days that are holidays, shape (X,) with X = history and notice periods.
+    """Share of each period's days that are holidays, shape (X,) with X = stored and notice periods.
 
     The market table's own holidays are used if it has any, else the public holidays of ``country`` ('' for none).
 
@@ -84,7 +96,7 @@ def make_holidays(*, market: pl.DataFrame | None, country: str, history: History
         If the country is not known.
     """
     calendar = history.calendar
-    num_days = (history.num_periods + notice_periods) * calendar.period_days
+    num_days = (history.num_stored + notice_periods) * calendar.period_days
     given = market.filter((pl.col(Col.SIGNAL) == "holiday") & (pl.col(Col.VALUE) > 0)) if market is not None else None
     if given is not None and given.height:
         days = set(given[Col.DATE_ON].to_list())

@@ -71,10 +71,14 @@ def find_input(settings: DataSettings, *, raw: Path) -> Input:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """What was made: counts and decisions, the calendar of all series, and how many there are."""
+    """What was made: counts and decisions, the calendar of all series, and how many there are.
+
+    ``num_periods`` of the periods that ``spec`` stores are complete.
+    """
 
     report: QualityReport
     spec: PanelSpec
+    num_periods: int
     holiday_X: FloatArray
     num_series: int
 
@@ -131,6 +135,7 @@ class Load:
         return Loaded(
             report=make_report(tallies, notes=notes),
             spec=spec,
+            num_periods=history.num_periods,
             holiday_X=make_holidays(
                 market=read_frame(self.folder, "market"),
                 country=self.settings.holidays,
@@ -207,7 +212,7 @@ class Load:
             )
         return PanelSpec(
             calendar=history.calendar,
-            num_periods=history.num_periods,
+            num_periods=history.num_stored,
             notice_periods=self.settings.notice_periods,
             promotion_names=tuple(names),
             timezone=self.settings.timezone,

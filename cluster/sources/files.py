@@ -17,7 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 from cluster.config import TableSource
 from cluster.errors import DataError, QualityError, SchemaError
 from cluster.quality import RuleContext, check_rows
-from cluster.schema import Col
+from cluster.schema import TABLES, Col
 from cluster.sources.mapping import Mapped, as_table, check_table_name, map_columns, map_rows
 
 # Rows handled at once: bounds memory, and keeps tasks long enough to be worth starting.
@@ -137,7 +137,8 @@ def read_table(name: str, path: str | Path, *, timezone: str = "UTC") -> pa.Tabl
         If the file is missing or damaged; :class:`SchemaError` for its columns, :class:`QualityError` for its rows.
     """
     source = TableSource(uri=str(path))
-    frames: list[pl.DataFrame] = []
+    check_table_name(name)
+    frames = [pl.DataFrame(pl.from_arrow(TABLES[name].empty_table()))]
     # Dates are not held against a clock here: whoever plans compares the snapshot with the plan's date.
     context = RuleContext(today=date.max.replace(year=9000))
     for chunk in list_chunks(name, source=source):

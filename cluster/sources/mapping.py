@@ -128,9 +128,11 @@ def _fill(frame: pl.DataFrame, table: str) -> pl.DataFrame:
         frame = frame.with_columns(pl.col(Col.LOCATION_ID).fill_null(DEFAULT_LOCATION))
     if table == "orders":
         quantity, amount, price = pl.col(Col.SOLD_QTY), pl.col(Col.AMOUNT), pl.col(Col.UNIT_PRICE)
-        each = pl.when(quantity != 0).then(amount / quantity)
+        # A wrong value fails its own rule once, not again in the column derived from it.
+        each = pl.when((quantity != 0) & (amount / quantity >= 0)).then(amount / quantity)
+        total = pl.when(price >= 0).then(quantity * price)
         frame = frame.with_columns(
-            pl.coalesce(amount, quantity * price).alias(Col.AMOUNT), pl.coalesce(price, each).alias(Col.UNIT_PRICE)
+            pl.coalesce(amount, total).alias(Col.AMOUNT), pl.coalesce(price, each).alias(Col.UNIT_PRICE)
         )
     if table == "promotions":
         frame = frame.with_columns(pl.col(Col.INTENSITY).fill_null(1.0))

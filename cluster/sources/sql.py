@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
@@ -15,6 +16,7 @@ from cluster.config import TableSource
 from cluster.errors import ConfigError, DataError
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_PASSWORD = re.compile(r"(://[^:/@]*:)[^@]*@")
 _BATCH_ROWS = 200_000
 _CONNECT_TIMEOUT_S = 10
 
@@ -31,58 +33,63 @@ def fetch_table(table: str, *, source: TableSource, path: Path) -> TableSource:
         If the database does not answer or refuses the query. Secrets of the URL are in no message.
     """
     assert source.query is not None
-    engine = _make_engine(table, source)
     query = source.query if " " in source.query.strip() else f"SELECT * FROM {source.query.strip()}"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with engine.connect() as connection:
-            rows = connection.execution_options(stream_results=True).execute(sqlalchemy.text(query))
-            _write(rows, path)
-    except SQLAlchemyError as error:
-        where = engine.url.render_as_string(hide_password=True)
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise DataError(
-            f"data.tables.{table}: {where} does not answer or refuses the query ({reason}); "
-            "check the address, the password's variable and the query; 'restock doctor' tries the connection"
-        ) from error
-    finally:
-        engine.dispose()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _connect(table, source) as connection:
+        _write(connection.execution_options(stream_results=True).execute(sqlalchemy.text(query)), path)
     return source.model_copy(update={"uri": str(path), "sql_url": None, "query": None})
 
 
 def check_connection(table: str, *, source: TableSource) -> str:
     """Connect once and say to where; raises like :func:`fetch_table`."""
-    engine = _make_engine(table, source)
-    where = engine.url.render_as_string(hide_password=True)
+    with _connect(table, source):
+        return _shown(source)
+
+
+@contextmanager
+def _connect(table: str, source: TableSource) -> Iterator[sqlalchemy.Connection]:
+    engine, secrets = _make_engine(table, source)
     try:
-        engine.connect().close()
+        with engine.connect() as connection:
+            yield connection
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise DataError(f"data.tables.{table}: {where} does not answer ({reason})") from error
+        for secret in secrets:
+            reason = reason.replace(secret, "***")
+        raise DataError(
+            f"data.tables.{table}: {_shown(source)} does not answer or refuses the query ({reason}); "
+            "check the address, the password's variable and the query; 'restock doctor' tries the connection"
+        ) from error
     finally:
         engine.dispose()
-    return where
 
 
-def _make_engine(table: str, source: TableSource) -> sqlalchemy.Engine:
+def _shown(source: TableSource) -> str:
+    """The URL as it was written, with the names of variables and not their values; a literal password is hidden."""
+    return _PASSWORD.sub(r"\1***@", source.sql_url or "")
+
+
+def _make_engine(table: str, source: TableSource) -> tuple[sqlalchemy.Engine, list[str]]:
     key = f"data.tables.{table}.sql_url"
+    secrets: list[str] = []
 
     def value_of(match: re.Match[str]) -> str:
         if match[1] not in os.environ:
             raise ConfigError(f"{key}: the environment has no variable {match[1]}; set it, secrets are read from there")
-        return os.environ[match[1]]
+        secrets.append(os.environ[match[1]])
+        return secrets[-1]
 
     text = _VARIABLE.sub(value_of, source.sql_url or "")
     try:
         url = sqlalchemy.make_url(text)
         timeout = {"connect_timeout": _CONNECT_TIMEOUT_S} if url.get_backend_name() in ("postgresql", "mysql") else {}
-        return sqlalchemy.create_engine(url, connect_args=timeout)
-    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        return sqlalchemy.create_engine(url, connect_args=timeout), [secret for secret in secrets if secret]
+    except (ArgumentError, NoSuchModuleError, ImportError):
         kind = text.partition(":")[0] if "://" in text else "no scheme"
         raise ConfigError(
             f"{key}: not a usable SQLAlchemy URL ({kind}); write it as "
             "postgresql+psycopg://user:${PASSWORD}@host/name and install the driver"
-        ) from error
+        ) from None
 
 
 def _write(rows: sqlalchemy.CursorResult[tuple[object, ...]], path: Path) -> None:
