@@ -40,6 +40,7 @@ _TASK_CPUS: Final = 0.5
 """Of a worker and of a Ray Data task: one core is enough for both."""
 _USERS_PER_BLOCK: Final = 256
 _JUDGED_USERS: Final = 500
+_REFIT_PART: Final = 4
 _STATE_FILE: Final = "learner.pt"
 _ROWS_FILE: Final = "epochs.jsonl"
 OnEpoch = Callable[[dict[str, Any]], None]
@@ -74,7 +75,7 @@ def train_sequence_model(
         _train_worker,
         train_loop_config={"job": job},
         scaling_config=_scaling(settings.recommender),
-        datasets={name: _dataset(table, options=job.window_options) for name, table in tables.items()},
+        datasets={name: _dataset(table, options=job.options[name]) for name, table in tables.items()},
         dataset_config=_data_config(),
         run_config=RunConfig(
             name=folder.name,
@@ -103,7 +104,7 @@ class _Job:
     plan: TrainingPlan
     count_I: IntArray
     judged: Holdout
-    window_options: dict[str, Any]
+    options: dict[str, dict[str, Any]]
     batch_size: int
     threads: int
 
@@ -111,10 +112,13 @@ class _Job:
 def _make_job(
     interactions: Interactions, *, tables: dict[str, pa.Table], holdout: Holdout, settings: Settings
 ) -> _Job | None:
-    options = window_options(interactions, settings=settings.recommender, seed=settings.seed)
-    counted = {name: options[name] for name in ("length", "windows_per_user", "purchases_only")}
+    learn = window_options(interactions, settings=settings.recommender, seed=settings.seed)
+    # What is new since the validation cut lies in the latest windows.
+    latest = -(-settings.recommender.windows_per_user // _REFIT_PART)
+    options = {"learn": learn, "refit": learn | {"windows_per_user": latest}}
     steps = {}
     for name, table in tables.items():
+        counted = {key: options[name][key] for key in ("length", "windows_per_user", "purchases_only")}
         share = count_windows(table, **counted) // settings.recommender.num_workers
         steps[name] = -(-share // settings.recommender.batch_size)
     if not steps["learn"]:
@@ -133,7 +137,7 @@ def _make_job(
         plan=plan,
         count_I=np.bincount(holdout.history.item_E, minlength=interactions.num_items),
         judged=replace(judged, history=judged.history.take(judged.user_V), user_V=np.arange(len(judged))),
-        window_options=options,
+        options=options,
         batch_size=settings.recommender.batch_size,
         threads=settings.recommender.threads_per_worker,
     )

@@ -141,6 +141,11 @@ class Interactions:
             time_E=self.time_E[kept_E],
         )
 
+    def latest(self, limit: int) -> "Interactions":
+        """At most the last ``limit`` events of each user."""
+        position_E = np.arange(self.num_events)
+        return self.keep(position_E >= (self.offset_U1[1:] - limit)[self.user_E])
+
     def before(self, instant: int) -> "Interactions":
         """What was known at an instant (seconds): earlier events, ages counted from it."""
         return replace(self.keep(self.time_E < instant), now_U=np.full(self.num_users, instant, dtype=np.int64))

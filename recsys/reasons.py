@@ -12,7 +12,7 @@ from recsys.interactions import BEHAVIOURS, IntArray, Interactions, RowArray, St
 from recsys.metrics import ScoreArray
 from recsys.models.blend import RECENT, Blend
 from recsys.models.frequency import PersonalFrequency
-from recsys.models.neighbours import NeighbourModel
+from recsys.models.neighbours import EVENTS_READ, NeighbourModel
 from recsys.models.sequence import SequenceModel
 
 POPULAR: Final = "popular in the last weeks"
@@ -26,7 +26,6 @@ _VERBS: Final = {
     "review": "reviewed",
     "poor review": "reviewed",
 }
-_EVENTS_READ: Final = 100
 
 
 def reasons_UK(
@@ -48,14 +47,14 @@ def reasons_UK(
 
 
 def _sentences_N(blend: Blend, name: str, histories: Interactions, *, user_N: IntArray, item_N: IntArray) -> list[str]:
-    if name == PersonalFrequency.kind:
+    model = blend.models[name]
+    if isinstance(model, PersonalFrequency):
         return _counted_N(histories, user_N=user_N, item_N=item_N)
-    if name == NeighbourModel.kind:
-        model = blend.models[name]
-        assert isinstance(model, NeighbourModel)
+    if isinstance(model, NeighbourModel):
         return _because_N(model, histories, user_N=user_N, item_N=item_N)
-    sentences = {SequenceModel.kind: _SEQUENCE, RECENT: POPULAR}
-    return [sentences.get(name, POPULAR_EVER)] * len(user_N)
+    if isinstance(model, SequenceModel):
+        return [_SEQUENCE] * len(user_N)
+    return [POPULAR if name == RECENT else POPULAR_EVER] * len(user_N)
 
 
 def _counted_N(histories: Interactions, *, user_N: IntArray, item_N: IntArray) -> list[str]:
@@ -79,7 +78,7 @@ def _because_N(model: NeighbourModel, histories: Interactions, *, user_N: IntArr
     sentences = []
     for user, item in zip(user_N, item_N, strict=True):
         end = histories.offset_U1[user + 1]
-        events = np.arange(max(histories.offset_U1[user], end - _EVENTS_READ), end)
+        events = np.arange(max(histories.offset_U1[user], end - EVENTS_READ), end)
         closeness = np.where(
             model.item_IK[histories.item_E[events]] == item, model.score_IK[histories.item_E[events]], 0
         )

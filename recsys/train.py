@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
+import numpy as np
+
 from cluster.config import RecommenderSettings, Settings
 from recsys.evaluate import evaluate
 from recsys.holdout import Holdout, hold_out_last_basket, hold_out_next_basket
@@ -19,11 +21,13 @@ K: Final = 10
 Models = dict[str, RecommenderModel]
 _HALF_LIVES_DAYS: Final = (30.0, 90.0, 270.0)
 _RECENCIES: Final = (0.5, 0.7, 0.9)
-_SEARCH_USERS: Final = 500
+# Few large baskets have pairs enough in themselves; many small ones only have each other.
+_LARGE_BASKET: Final = 3.0
+_LAGS_SMALL_BASKETS: Final = 5
 # Fewer repeats than this among what users took next: they do not rebuy, so what they have is left out.
 _MIN_SEEN_SHARE: Final = 0.02
 # Used where nothing can be held out to choose weights on.
-_UNJUDGED_WEIGHTS: Final = {PersonalFrequency.kind: 1.0, NeighbourModel.kind: 0.2, RECENT: 0.1}
+_UNJUDGED_WEIGHTS: Final = {"frequency-90": 1.0, NeighbourModel.kind: 0.2, RECENT: 0.1}
 
 
 def fit_recommender(
@@ -73,11 +77,11 @@ def blend_models(
         The trained models by name, before and after they saw the validation baskets.
     """
     allowed = not len(holdout) or seen_share(holdout) >= _MIN_SEEN_SHARE
-    models = judged | fit_simple_models(holdout, settings=settings, seen_allowed=allowed)
+    sample = holdout.sample(settings.validation_users)
+    models = judged | fit_simple_models(sample, settings=settings, seen_allowed=allowed)
     weights = {name: _UNJUDGED_WEIGHTS.get(name, 0.0) for name in models}
     rows: list[dict[str, Any]] = []
     if len(holdout):
-        sample = holdout.sample(settings.validation_users)
         weights, _ = choose_weights(models, sample, seen_allowed=allowed, k=K)
         blend = Blend(models=models, weights=weights, seen_allowed=allowed)
         rows = evaluate(Recommender(histories=holdout.history, blend=blend), sample, protocol=settings.validation, k=K)
@@ -101,14 +105,21 @@ def hold_out_validation(interactions: Interactions, *, settings: RecommenderSett
 
 
 def fit_simple_models(holdout: Holdout, *, settings: RecommenderSettings, seen_allowed: bool) -> Models:
-    """Models without gradients, fitted to the holdout's history; of each kind the parameter that finds most."""
-    history, few = holdout.history, holdout.sample(_SEARCH_USERS)
-    nearest = NeighbourModel(num_neighbours=settings.num_neighbours).fit(history)
-    frequencies = [PersonalFrequency(half_life_days=days).fit(history) for days in _HALF_LIVES_DAYS]
+    """Models without gradients, fitted to the holdout's history; of the neighbours the recency that finds most.
+
+    Personal frequency comes with several half-lives, since old habits and new ones add up.
+    """
+    history = holdout.history
+    large = history.num_events >= _LARGE_BASKET * np.count_nonzero(history.basket_start_E)
+    max_lag = 1 if large else _LAGS_SMALL_BASKETS
+    nearest = NeighbourModel(num_neighbours=settings.num_neighbours, max_lag=max_lag).fit(history)
     neighbours = [replace(nearest, recency=recency) for recency in _RECENCIES]
-    return {
-        PersonalFrequency.kind: best_of(frequencies, few, seen_allowed=seen_allowed, k=K),
-        NeighbourModel.kind: best_of(neighbours, few, seen_allowed=seen_allowed, k=K),
+    frequencies: Models = {
+        f"{PersonalFrequency.kind}-{days:g}": PersonalFrequency(half_life_days=days).fit(history)
+        for days in _HALF_LIVES_DAYS
+    }
+    return frequencies | {
+        NeighbourModel.kind: best_of(neighbours, holdout, seen_allowed=seen_allowed, k=K),
         RECENT: Popularity(days=settings.popular_days).fit(history),
         Popularity.kind: Popularity().fit(history),
     }

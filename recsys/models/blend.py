@@ -17,7 +17,7 @@ from recsys.models.protocol import RecommenderModel, scaled
 
 Model = TypeVar("Model", bound=RecommenderModel)
 _WEIGHTS: Final = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5)
-_PASSES: Final = 2
+_PASSES: Final = 3
 _POOL_PER_MODEL: Final = 50
 _BATCH_USERS: Final = 256
 # Ties and users of whom nothing is known fall to popularity, whatever the weights.

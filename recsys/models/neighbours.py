@@ -4,7 +4,7 @@ Shapes: U users, I items, K neighbours, E events, G baskets.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 from scipy import sparse
@@ -14,6 +14,9 @@ from recsys.metrics import ScoreArray
 from recsys.models.protocol import Arrays
 from recsys.models.weights import event_weight_E
 from recsys.neighbours import ItemNeighbours
+
+EVENTS_READ: Final = 200
+"""Latest events of a history that are read: older ones have no weight left by recency."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +38,8 @@ class NeighbourModel:
     """
 
     kind: ClassVar[str] = "neighbours"
-    max_lag: int = 2
-    lag_decay: float = 0.5
+    max_lag: int = 1
+    lag_decay: float = 0.7
     recency: float = 0.7
     num_neighbours: int = 100
     item_IK: RowArray = field(default_factory=lambda: np.zeros((0, 0), np.int32))
@@ -55,7 +58,8 @@ class NeighbourModel:
         return replace(self, item_IK=item_IK, score_IK=score_IK)
 
     def score_UI(self, histories: Interactions) -> ScoreArray:
-        """Recency-weighted sum of the neighbours of what is in the history."""
+        """Recency-weighted sum of the neighbours of the latest events in the history."""
+        histories = histories.latest(EVENTS_READ)
         shape = (histories.num_users, histories.num_items)
         weight_E = self.weight_E(histories)
         history_UI = sparse.csr_array((weight_E, histories.item_E, histories.offset_U1), shape=shape)
