@@ -130,7 +130,7 @@ def _take_over(network: DemandNetwork, *, vocabulary: Vocabulary, earlier: Forec
     if differing or earlier.vocabulary.period_days != vocabulary.period_days:
         raise DataError(
             f"cannot refit an earlier forecaster: {', '.join(differing) or 'period_days'} differ from it; "
-            "train from scratch with 'restock train forecaster --fresh'"
+            "leave out --refit to train from scratch"
         )
     state = earlier.network.state_dict()
     pairs = zip(vocabulary.item_ids, vocabulary.location_ids, strict=True)

@@ -1,0 +1,154 @@
+"""``restock train forecaster`` and ``restock backtest forecast``; the root mounts these functions as commands."""
+
+import json
+from dataclasses import asdict
+from datetime import date
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cluster.artifacts import ArtifactStore, StoredVersion, make_manifest
+from cluster.config import Settings, load_settings
+from cluster.dataset import Dataset, open_dataset
+from cluster.errors import DataError, PlanningError
+from cluster.options import ConfigOption, JsonOption, SetOption, UntilOption
+from cluster.panel import DemandPanel
+from cluster.progress import Stage, stage
+from cluster.runtime import connect
+from forecasting.backtest import MetricRow, evaluate_forecasts, make_contenders, make_origins
+from forecasting.learning_curve import EpochRow
+from forecasting.predict import Forecaster
+
+NAME = "forecaster"
+KIND = "lstm-attention"
+
+
+def train_forecaster(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    until: UntilOption = None,
+    refit: Annotated[bool, typer.Option("--refit", help="Start from the champion's weights: fewer passes.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the demand forecaster on all history before a day, publish it and make it champion."""
+    settings = load_settings(config, overrides=overrides or ())
+    dataset = open_dataset(settings)
+    end = _end_of(dataset, until=until)
+    panel = dataset.panel(until=end, selection_end=end)
+    until_on = panel.calendar.date_on(end)
+    earlier = _champion(settings, until_on=until_on) if refit else None
+    fitted = _fit(panel, settings=settings, warm_start=earlier)
+    stored = _publish(fitted, settings=settings, dataset=dataset, until_on=until_on)
+    curve = [asdict(row) for row in fitted.history]
+    if as_json:
+        print(json.dumps({"version": stored.version, "trained_until_on": str(until_on), "learning_curve": curve}))
+        return
+    _show(curve, title=f"{NAME} {stored.version}, trained on {panel.num_series} series until {until_on}")
+
+
+def backtest_forecast(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    until: UntilOption = None,
+    origins: Annotated[int, typer.Option(min=1, help="Origins, one horizon apart, the last one at the end.")] = 3,
+    statistical_series: Annotated[
+        int, typer.Option(min=1, help="Series that ETS and ARIMA are fitted to; they take long.")
+    ] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """Train on the days before the first origin, forecast from each origin, and score beside the baselines."""
+    settings = load_settings(config, overrides=overrides or ())
+    dataset = open_dataset(settings)
+    end, horizon = _end_of(dataset, until=until), settings.forecast.horizon
+    first = max(1, end - origins * horizon)
+    panel = dataset.panel(until=end, selection_end=first)
+    at = make_origins(panel, num_origins=origins, horizon=horizon, first=first)
+    fitted = _fit(panel.until(at[0]), settings=settings, warm_start=None)
+    models = make_contenders(fitted, seed=settings.seed, max_statistical_series=statistical_series)
+    with stage("Backtest", total=len(models)) as running:
+        rows = evaluate_forecasts(
+            panel,
+            models=models,
+            origins=at,
+            horizon=horizon,
+            on_model=lambda name: running.advance(note=name),
+        )
+    origin_dates = [str(panel.calendar.date_on(origin)) for origin in at]
+    if as_json:
+        print(json.dumps({"origins_on": origin_dates, "trained_until_on": origin_dates[0], "rows": rows}))
+        return
+    _show(rows, title=f"forecasts from {', '.join(origin_dates)}")
+
+
+def _end_of(dataset: Dataset, *, until: str | None) -> int:
+    """Period number of ``--until``; all complete periods without it."""
+    if until is None:
+        return dataset.num_periods
+    try:
+        end = dataset.calendar.period_of(date.fromisoformat(until))
+    except ValueError as error:
+        raise PlanningError(f"--until {until}: not a date; write it as YYYY-MM-DD") from error
+    if not 1 <= end <= dataset.num_periods:
+        calendar = dataset.calendar
+        raise DataError(
+            f"--until {until} lies outside the history of {calendar.start_on} to "
+            f"{calendar.date_on(dataset.num_periods)}; choose a day within it"
+        )
+    return end
+
+
+def _champion(settings: Settings, *, until_on: date) -> Forecaster:
+    stored = ArtifactStore(settings.home / "models").load(NAME)
+    if stored.manifest.trained_until_on > until_on:
+        raise DataError(
+            f"the champion {stored.version} was trained until {stored.manifest.trained_until_on}, after {until_on}: a "
+            "refit would know the future; leave out --refit to train from scratch"
+        )
+    return Forecaster.load(stored.folder)
+
+
+def _fit(panel: DemandPanel, *, settings: Settings, warm_start: Forecaster | None) -> Forecaster:
+    from forecasting.train import fit_forecaster  # here: importing Ray takes seconds, and 'restock --help' needs none
+
+    epochs = settings.forecast.epochs if warm_start is None else settings.forecast.refit_epochs
+    with connect(settings.runtime), stage("Train the forecaster", total=epochs + 1) as running:
+        return fit_forecaster(
+            panel, settings=settings, warm_start=warm_start, on_epoch=lambda row: _advance(running, row)
+        )
+
+
+def _advance(running: Stage, row: EpochRow) -> None:
+    running.advance(note=None if row.validation_wql is None else f"validation WQL {row.validation_wql:.3f}")
+
+
+def _publish(fitted: Forecaster, *, settings: Settings, dataset: Dataset, until_on: date) -> StoredVersion:
+    store = ArtifactStore(settings.home / "models")
+    manifest = make_manifest(
+        NAME,
+        kind=KIND,
+        seed=settings.seed,
+        trained_until_on=until_on,
+        config=settings.model_dump(mode="json"),
+        data_digest=dataset.digest,
+        metrics={"learning_curve": [asdict(row) for row in fitted.history]},
+    )
+    with store.writing(NAME) as draft:
+        fitted.save(draft)
+        stored = store.publish(draft, manifest)
+    store.promote(NAME, stored.version)
+    return stored
+
+
+def _show(rows: list[MetricRow], *, title: str) -> None:
+    table = Table(*rows[0], title=title)
+    for row in rows:
+        table.add_row(*(_text(value) for value in row.values()))
+    Console().print(table)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,142 @@
+"""How good a forecast was. utilsforecast computes what it has; the pooled ratios are made from its numbers.
+
+Shapes: S series, H horizon, Q quantile levels.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from utilsforecast import losses
+
+from cluster.panel import DemandPanel, FloatArray
+from forecasting.forecast import Forecast
+
+DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_HIGH = 0.9
+
+
+def score_forecasts(
+    panel: DemandPanel, *, forecasts: Sequence[Forecast], origins: Sequence[int]
+) -> dict[str, float | None]:
+    """Score forecasts of the same series from several origins against what was sold.
+
+    Periods out of stock, and those beyond the end of the panel, are not counted.
+
+    Parameters
+    ----------
+    forecasts
+        One per origin, for all series of ``panel``.
+
+    Returns
+    -------
+    ``wql`` (twice the mean pinball loss over levels 0.1..0.9, over mean demand), ``wql_90`` (level 0.9 alone),
+    ``wql_sum`` (the same of demand summed over a quarter, half and all of the horizon, averaged), ``wql_sum_90``,
+    ``rmsse`` (mean over series and origins), ``wape``, ``bias`` (over demand, positive if too much is forecast),
+    ``coverage_80`` (of the 0.1..0.9 band). A ratio to no demand at all is None.
+    """
+    pairs = list(zip(forecasts, origins, strict=True))
+    single = _pooled_wql([_single_rows(panel, forecast=forecast, origin=origin) for forecast, origin in pairs])
+    horizon = forecasts[0].horizon
+    sums = [
+        _pooled_wql([_sum_rows(panel, forecast=forecast, origin=origin, periods=periods) for forecast, origin in pairs])
+        for periods in sorted({max(1, horizon // 4), max(1, horizon // 2), horizon})
+    ]
+    rmsse = [_rmsse(panel, forecast=forecast, origin=origin) for forecast, origin in pairs]
+    return {
+        "wql": single["wql"],
+        "wql_90": single["wql_90"],
+        "wql_sum": _mean([row["wql"] for row in sums]),
+        "wql_sum_90": _mean([row["wql_90"] for row in sums]),
+        "rmsse": _mean(rmsse),
+        "wape": single["wape"],
+        "bias": single["bias"],
+        "coverage_80": single["coverage_80"],
+    }
+
+
+def at_levels(quantile_SHQ: FloatArray, *, levels_Q: FloatArray, wanted: Sequence[float]) -> FloatArray:
+    """Quantiles at other levels, linear between those given and flat outside."""
+    wanted_Q = np.clip(np.asarray(wanted, dtype=np.float64), levels_Q[0], levels_Q[-1])
+    right_Q = np.clip(np.searchsorted(levels_Q, wanted_Q), 1, len(levels_Q) - 1)
+    share_Q = (wanted_Q - levels_Q[right_Q - 1]) / (levels_Q[right_Q] - levels_Q[right_Q - 1])
+    return (quantile_SHQ[..., right_Q - 1] * (1 - share_Q) + quantile_SHQ[..., right_Q] * share_Q).astype(np.float32)
+
+
+def _single_rows(panel: DemandPanel, *, forecast: Forecast, origin: int) -> pl.DataFrame:
+    """One row per series and period that counts."""
+    periods = np.arange(origin, min(origin + forecast.horizon, panel.num_periods))
+    counts_SH = panel.in_stock_ST[:, periods]
+    quantile_SHQ = at_levels(forecast.marginal_SHQ[:, : len(periods)], levels_Q=forecast.levels_Q, wanted=DECILES)
+    return _frame(
+        panel.sales_ST[:, periods][counts_SH], forecast.mean_SH[:, : len(periods)][counts_SH], quantile_SHQ[counts_SH]
+    )
+
+
+def _sum_rows(panel: DemandPanel, *, forecast: Forecast, origin: int, periods: int) -> pl.DataFrame:
+    """One row per series whose first ``periods`` periods are all known and in stock."""
+    until = origin + periods
+    if until > panel.num_periods:
+        return _frame(np.empty(0), np.empty(0), np.empty((0, len(DECILES))))
+    counts_S = panel.in_stock_ST[:, origin:until].all(axis=1)
+    quantile_SQ = at_levels(forecast.cumulative_SHQ[:, periods - 1], levels_Q=forecast.levels_Q, wanted=DECILES)
+    total_S = panel.sales_ST[:, origin:until].sum(axis=1)
+    return _frame(total_S[counts_S], forecast.mean_SH[:, :periods].sum(axis=1)[counts_S], quantile_SQ[counts_S])
+
+
+def _frame(target: Any, mean: Any, quantile_Q: Any) -> pl.DataFrame:
+    columns = {f"q{level}": quantile_Q[..., q] for q, level in enumerate(DECILES)}
+    return pl.DataFrame({"y": target, "model": mean, **columns}).cast(pl.Float64)
+
+
+def _pooled_wql(frames: list[pl.DataFrame]) -> dict[str, float | None]:
+    """Ratios over all rows together: to utilsforecast they are one series."""
+    rows = pl.concat(frames).with_columns(unique_id=pl.lit("all"))
+    demand = float(rows["y"].mean() or 0.0)  # type: ignore[arg-type]  # polars types a mean as any literal
+    if rows.height == 0 or demand == 0.0:
+        return dict.fromkeys(("wql", "wql_90", "wape", "bias", "coverage_80"))
+    names = [f"q{level}" for level in DECILES]
+    band = rows.rename({"q0.1": "model-lo-80", "q0.9": "model-hi-80"})
+    return {
+        "wql": 2.0 * _only(losses.mqloss(rows, models={"model": names}, quantiles=np.array(DECILES))) / demand,
+        "wql_90": 2.0 * _only(losses.quantile_loss(rows, models={"model": f"q{_HIGH}"}, q=_HIGH)) / demand,
+        "wape": _only(losses.nd(rows, models=["model"])),
+        "bias": _only(losses.bias(rows, models=["model"])) / demand,
+        "coverage_80": _only(losses.coverage(band, models=["model"], level=80)),
+    }
+
+
+def _only(frame: pl.DataFrame) -> float:
+    return float(frame["model"][0])
+
+
+def _rmsse(panel: DemandPanel, *, forecast: Forecast, origin: int) -> float | None:
+    """Mean over series of the root mean squared error over that of a naive forecast since the first sale."""
+    until = min(origin + forecast.horizon, panel.num_periods)
+    first_S = panel.until(origin).first_sale_S
+    kept = np.flatnonzero(origin - first_S > 2)
+    train = _long(panel, rows=kept, start=0, end=origin)
+    train = train.filter(pl.Series(np.tile(np.arange(origin), len(kept)) >= np.repeat(first_S[kept], origin)))
+    test = _long(panel, rows=kept, start=origin, end=until)
+    test = test.with_columns(model=pl.Series(forecast.mean_SH[kept, : until - origin].reshape(-1)).cast(pl.Float64))
+    if train.is_empty() or test.is_empty():
+        return None
+    scored = losses.rmsse(test, models=["model"], seasonality=1, train_df=train)["model"]
+    return _mean([value for value in scored.to_list() if value is not None and np.isfinite(value)])
+
+
+def _long(panel: DemandPanel, *, rows: Any, start: int, end: int) -> pl.DataFrame:
+    periods = np.arange(start, end)
+    return pl.DataFrame(
+        {
+            "unique_id": np.repeat(rows, len(periods)).astype(np.int64),
+            "ds": np.tile(periods, len(rows)).astype(np.int64),
+            "y": panel.sales_ST[rows, start:end].reshape(-1).astype(np.float64),
+        }
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
