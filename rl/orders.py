@@ -334,7 +334,7 @@ def _money(steps: OrderSteps, *, state: InventoryState, forecast: Forecast, term
 
 def _wide(value_S: FloatArray) -> WideArray:
     # Six decimals: 1.4 in float32 is not printed as 1.399999976158142.
-    return np.round(value_S.astype(np.float64), 6)
+    return np.asarray(np.round(value_S.astype(np.float64), 6), dtype=np.float64)
 
 
 def _reasons(columns: dict[str, Any]) -> list[str]:

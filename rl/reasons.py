@@ -29,7 +29,7 @@ def explain_change(reason: Reason, row: Row) -> str:
 
 def _path(row: Row) -> str:
     changes = [_change(reason, row) for reason in Reason if reason is not Reason.WISH and row[f"ledger_{reason}_qty"]]
-    wish = f"{row['policy']} wishes {_number(row['wish_qty'])}"
+    wish = f"the {row['policy']} policy wishes {_number(row['wish_qty'])}"
     return ", ".join([wish, *changes])
 
 
@@ -75,10 +75,12 @@ def _demand(row: Row) -> str:
 
 
 def _idle(row: Row) -> str:
-    interval = f"the {row['protection_days']}-day protection interval, in which {_number(row['forecast_qty'])}"
+    expected = _number(row["forecast_qty"])
+    are = "is" if expected == "1" else "are"
+    interval = f"the {row['protection_days']}-day protection interval, in which {expected} {are} expected"
     if row["inventory_position_qty"] >= row["forecast_qty"]:
-        return f"{_verb(row, 'cover', 'covers')} {interval} are expected"
-    return f"{_verb(row, 'do not cover', 'does not cover')} {interval} are expected, but {row['policy']} wishes nothing yet"
+        return f"{_verb(row, 'cover', 'covers')} {interval}"
+    return f"{_verb(row, 'do not', 'does not')} cover {interval}, but the {row['policy']} policy wishes nothing yet"
 
 
 def _verb(row: Row, plural: str, singular: str) -> str:

@@ -8,7 +8,7 @@ Shapes: S series, N = C x S rows, C candidates, G categories, R rules.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -131,13 +131,41 @@ class _SideBySide:
 
     def order_quantity_S(self, state: InventoryState, forecast: Forecast, terms: SupplyTerms) -> FloatArray:
         S = len(self.terms)
+        shared = _SharedForecast(
+            levels_Q=forecast.levels_Q,
+            mean_SH=forecast.mean_SH,
+            marginal_SHQ=forecast.marginal_SHQ,
+            cumulative_SHQ=forecast.cumulative_SHQ,
+        )
         blocks = [slice(c * S, (c + 1) * S) for c in range(len(self.policies))]
         return np.concatenate(
             [
-                policy.order_quantity_S(_view(state, block), forecast, self.terms)
+                policy.order_quantity_S(_view(state, block), shared, self.terms)
                 for policy, block in zip(self.policies, blocks, strict=True)
             ]
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SharedForecast(Forecast):
+    """A forecast that many candidates ask the same questions of: always over L + R, at few levels."""
+
+    answers: dict[float | None, FloatArray] = field(default_factory=dict)
+
+    def mean_over_S(self, interval_S: npt.NDArray[np.integer]) -> FloatArray:
+        if None not in self.answers:
+            self.answers[None] = Forecast.mean_over_S(self, interval_S)
+        return self.answers[None]
+
+    def quantile_over_S(
+        self, interval_S: npt.NDArray[np.integer], *, level_S: npt.NDArray[np.floating] | float
+    ) -> FloatArray:
+        if np.ndim(level_S):
+            return Forecast.quantile_over_S(self, interval_S, level_S=level_S)
+        level = float(level_S)
+        if level not in self.answers:
+            self.answers[level] = Forecast.quantile_over_S(self, interval_S, level_S=level)
+        return self.answers[level]
 
 
 def _view(state: InventoryState, block: slice) -> InventoryState:

@@ -18,8 +18,8 @@ from forecasting.forecast import Forecast
 from rl.inventory import FloatArray, InventoryState, SupplyTerms
 from rl.policies.protocol import Policy
 
-LEVEL_BOUNDS = (1e-3, 1 - 1e-5)
-"""Quantile levels outside are clipped: a forecast says nothing about a chance of 0 or 1."""
+# A forecast says nothing about a chance of 0 or 1.
+_LEVEL_BOUNDS = (1e-3, 1 - 1e-5)
 
 
 class ClassicalPolicy(Policy, Protocol):
@@ -47,7 +47,7 @@ def base_stock_level_S(
     -------
     Units, shape (S,).
     """
-    level = np.clip(cycle_service_level, *LEVEL_BOUNDS)
+    level = np.clip(cycle_service_level, *_LEVEL_BOUNDS)
     return forecast.quantile_over_S(terms.protection_interval_S, level_S=level)
 
 

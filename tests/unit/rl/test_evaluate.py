@@ -1,0 +1,164 @@
+"""The replay by hand, the foresight bound by brute force, and the paired interval."""
+
+import itertools
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from inventory_cases import make_scenario, make_state, make_terms, poisson_forecast, random_scenario
+
+from rl.evaluate import make_policy_report, paired_interval, perfect_foresight_cost_S, replay
+from rl.policies.classical import BaseStock, CappedBaseStock, Newsvendor, ReorderPoint, StaticMinMax
+from rl.simulator import Simulator
+
+POLICIES = [
+    Newsvendor(),
+    BaseStock(cycle_service_level=0.5),
+    CappedBaseStock(cycle_service_level=0.95, cap_periods=1.5),
+    ReorderPoint(cycle_service_level=0.7, order_periods=4.0),
+    StaticMinMax(safety_periods=-1.0, order_periods=2.0),
+]
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Wishes the same in every period."""
+
+    quantity: float
+    name: str = "constant"
+
+    def order_quantity_S(self, state, forecast, terms):
+        return np.full(len(terms), self.quantity, dtype=np.float32)
+
+
+def test_a_replay_by_hand():
+    terms = make_terms(lead_time=1, pack=3, review=2, phase=1, holding=0.5, lost=2, fixed=1, unit_cost=4)
+    scenario = make_scenario(
+        [[2, 4, 0, 5]], terms=terms, forecast=poisson_forecast(2), start=make_state(on_hand=5), first=4
+    )
+    result = replay(Constant(4.0), scenario)
+    # Orders of 6 in periods 5 and 7; shelf at the end 3, 0, 6, 1; one unit lost in period 5.
+    assert result.holding_cost_S.tolist() == [5.0]
+    assert result.lost_sale_cost_S.tolist() == [2.0]
+    assert result.fixed_cost_S.tolist() == [2.0]
+    assert result.cost_S.tolist() == [9.0]
+    assert result.cost_T.tolist() == [1.5, 3.0, 3.0, 1.5]
+    assert (result.demand_S[0], result.sold_S[0], result.unmet_S[0]) == (11, 10, 1)
+    assert result.fill_rate_S[0] == result.fill_rate == pytest.approx(10 / 11)
+    assert result.in_stock_rate_S.tolist() == [0.75]
+    assert result.stock_value_S.tolist() == [10.0]
+    assert (result.num_orders_S[0], result.ordered_S[0]) == (2, 12)
+    assert result.ordered_T.tolist() == [0, 6, 0, 6]
+    assert result.on_hand_T.tolist() == [3, 0, 6, 1]
+    assert result.unmet_T.tolist() == [0, 1, 0, 0]
+
+
+def test_a_series_replays_alone_as_among_others():
+    scenario = random_scenario(3)
+    together = replay(POLICIES[3], scenario).cost_S
+    alone = [replay(POLICIES[3], scenario.take(np.array([row]))).cost_S[0] for row in range(scenario.num_rows)]
+    np.testing.assert_array_equal(together, alone)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_no_policy_beats_perfect_foresight(seed):
+    scenario = random_scenario(seed)
+    bound_S = perfect_foresight_cost_S(scenario)
+    for policy in [*POLICIES, Constant(0.0), Constant(3.0)]:
+        assert (bound_S <= replay(policy, scenario).cost_S * (1 + 1e-6) + 1e-4).all()
+
+
+def cheapest_of_all_order_sequences(scenario, *, most):
+    """Every sequence of orders 0..most, simulated: the true optimum of one row."""
+    T = scenario.num_periods
+    sequences = np.array(list(itertools.product(range(most + 1), repeat=T)), dtype=np.float32)
+    rows = np.zeros(len(sequences), dtype=np.int64)
+    simulator = Simulator(
+        scenario.start.take(rows), costs=scenario.costs.take(rows), max_lead_time=scenario.max_lead_time
+    )
+    cost_N = np.zeros(len(sequences))
+    for t in range(T):
+        cost_N += simulator.step(
+            sequences[:, t], demand_N=scenario.demand_NT[rows, t], lead_time_N=scenario.lead_time_NT[rows, t]
+        ).cost_N
+    return cost_N.min()
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_bound_is_the_optimum_of_a_tiny_problem(seed):
+    rng = np.random.default_rng(seed)
+    terms = make_terms(
+        lead_time=1,
+        holding=rng.choice([0.2, 0.5, 1.0]),
+        lost=rng.choice([0.7, 1.0, 3.0]),
+        fixed=rng.choice([0.0, 0.5, 2.0]),
+    )
+    start = make_state(on_hand=rng.integers(0, 3), on_order=rng.integers(0, 2, (1, 2)), reserved=rng.integers(0, 2))
+    scenario = make_scenario(
+        rng.integers(0, 3, (1, 5)),
+        terms=terms,
+        forecast=poisson_forecast(1.0),
+        start=start,
+        lead_time_NT=rng.integers(0, 3, (1, 5)),
+    )
+    optimum = cheapest_of_all_order_sequences(scenario, most=6)
+    assert perfect_foresight_cost_S(scenario)[0] == pytest.approx(optimum, abs=1e-5)
+
+
+def test_paired_interval_of_a_known_difference():
+    rng = np.random.default_rng(0)
+    cost_S = rng.gamma(2, 50, 400)
+    same = paired_interval(cost_S, cost_S, seed=1)
+    assert (same.estimate, same.low, same.high, same.is_cheaper) == (0, 0, 0, False)
+    cheaper = paired_interval(0.9 * cost_S + rng.normal(0, 1, 400), cost_S, seed=1)
+    assert cheaper.low < cheaper.estimate < cheaper.high < 0
+    assert cheaper.estimate == pytest.approx(-0.1, abs=0.005)
+    assert cheaper.is_cheaper
+
+
+def test_paired_interval_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for trial in range(300):
+        base_S = rng.gamma(4, 10, 60)
+        other_S = base_S * rng.normal(1.05, 0.2, 60)
+        interval = paired_interval(other_S, base_S, seed=trial, samples=400, confidence=0.9)
+        hits += interval.low <= 0.05 <= interval.high
+    assert 0.84 <= hits / 300 <= 0.95
+
+
+def test_paired_interval_does_not_depend_on_how_it_is_chunked(monkeypatch):
+    rng = np.random.default_rng(0)
+    a_S, b_S = rng.gamma(2, 50, (2, 30))
+    whole = paired_interval(a_S, b_S, seed=3, samples=200)
+    monkeypatch.setattr("rl.evaluate._BOOTSTRAP_CHUNK", 30 * 7)
+    assert paired_interval(a_S, b_S, seed=3, samples=200) == whole
+
+
+def test_paired_interval_of_costs_of_nothing():
+    nothing = np.zeros(5)
+    assert paired_interval(nothing, nothing, seed=0).estimate == 0
+    with pytest.raises(ValueError, match="one entry per series"):
+        paired_interval(nothing, np.zeros(4), seed=0)
+
+
+def test_policy_report():
+    scenario = random_scenario(5)
+    results = {policy.name: replay(policy, scenario) for policy in POLICIES}
+    bound_S = perfect_foresight_cost_S(scenario)
+    report = make_policy_report(
+        results, category_id="dairy", baseline="base_stock", bound_cost_S=bound_S, seed=0, samples=100
+    )
+    costs = [score.cost for score in report.scores]
+    assert costs == sorted(costs)
+    assert report.bound_cost <= costs[0]
+    assert report.score("base_stock").against_baseline is None
+    relative = report.score("newsvendor").cost / report.score("base_stock").cost - 1
+    assert report.score("newsvendor").against_baseline.estimate == pytest.approx(relative)
+    for score in report.scores:
+        assert score.cost == pytest.approx(score.holding_cost + score.lost_sale_cost + score.fixed_cost)
+    assert json.loads(json.dumps(report.to_dict()))["scores"][0]["name"] == report.scores[0].name
