@@ -15,7 +15,7 @@ import numpy.typing as npt
 from recsys.holdout import Holdout
 from recsys.interactions import VIEW, IntArray, Interactions, RowArray, StrArray
 from recsys.metrics import ScoreArray, top_items
-from recsys.models.blend import Blend
+from recsys.models.blend import Blend, sum_UI
 from recsys.models.neighbours import NeighbourModel
 from recsys.models.protocol import RecommenderModel, recommend
 from recsys.neighbours import ItemNeighbours
@@ -171,7 +171,8 @@ class Recommender:
 
     def _rank(self, histories: Interactions, *, k: int, barred_J: IntArray) -> tuple[RowArray, ScoreArray, StrArray]:
         parts = self.blend.parts(histories)
-        total_UI: ScoreArray = np.sum(list(parts.values()), axis=0, dtype=np.float32)
+        total_UI = sum_UI(parts)
+        total_UI[total_UI <= 0] = -np.inf
         total_UI[:, barred_J] = -np.inf
         if not self.blend.seen_allowed:
             total_UI[histories.user_E, histories.item_E] = -np.inf

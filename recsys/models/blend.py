@@ -13,6 +13,7 @@ import numpy.typing as npt
 from recsys.holdout import Holdout
 from recsys.interactions import IntArray, Interactions
 from recsys.metrics import ScoreArray, hits, ideal_gain_K, top_items
+from recsys.models.popularity import Popularity
 from recsys.models.protocol import RecommenderModel, scaled
 
 Model = TypeVar("Model", bound=RecommenderModel)
@@ -20,9 +21,9 @@ _WEIGHTS: Final = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5)
 _PASSES: Final = 3
 _POOL_PER_MODEL: Final = 50
 _BATCH_USERS: Final = 256
-# Ties and users of whom nothing is known fall to popularity, whatever the weights.
-_TIE_WEIGHT: Final = 1e-6
 RECENT: Final = "recent-popularity"
+# Ties and users of whom nothing is known fall to what is popular lately, then ever, whatever the weights.
+_LEAST_WEIGHTS: Final = {RECENT: 1e-6, Popularity.kind: 1e-9}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,7 @@ class Blend:
     Parameters
     ----------
     models
-        By name; ``recent-popularity`` must be among them.
+        By name; ``recent-popularity`` and ``popularity`` must be among them.
     weights
         One per model, 0 or more.
     seen_allowed
@@ -48,20 +49,25 @@ class Blend:
         nothing_known_U = np.diff(histories.offset_U1) == 0
         parts = {}
         for name, model in self.models.items():
-            weight = max(self.weights[name], _TIE_WEIGHT if name == RECENT else 0.0)
+            least = _LEAST_WEIGHTS.get(name, 0.0)
+            weight = max(self.weights[name], least)
             if weight > 0:
                 parts[name] = np.float32(weight) * scaled(model.score_UI(histories))
-                if name != RECENT:
-                    parts[name][nothing_known_U] = 0.0
+                parts[name][nothing_known_U] *= np.float32(least / weight)
         return parts
 
     def score_UI(self, histories: Interactions) -> ScoreArray:
         """Sum of the parts."""
-        parts = list(self.parts(histories).values())
-        total_UI = parts[0]
-        for part_UI in parts[1:]:
-            total_UI += part_UI
-        return total_UI
+        return sum_UI(self.parts(histories))
+
+
+def sum_UI(parts: Mapping[str, ScoreArray]) -> ScoreArray:
+    """Sum of the parts, in one new array."""
+    first, *others = parts.values()
+    total_UI = first.copy()
+    for part_UI in others:
+        total_UI += part_UI
+    return total_UI
 
 
 def seen_share(holdout: Holdout) -> float:
