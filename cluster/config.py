@@ -6,6 +6,7 @@ to a variable by name (``sql_url = "${SHOP_DB}"``). ``configs/*.toml`` beside th
 
 import json
 import tomllib
+import zoneinfo
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -80,6 +81,14 @@ class DataSettings(_Section):
         None, ge=1, description="plan the series that sold most on training periods; default all"
     )
     normalisation: Literal["standard", "min-max"] = Field("standard", description="how features are scaled")
+
+    @model_validator(mode="after")
+    def _known_zone(self) -> "DataSettings":
+        zones = zoneinfo.available_timezones()
+        for zone in (self.timezone, *(source.timezone for source in self.tables.values())):
+            if zone is not None and zone not in zones:
+                raise ValueError(f"no such time zone: {zone}; give a name such as Europe/London or UTC")
+        return self
 
 
 class SplitSettings(_Section):

@@ -15,7 +15,7 @@ from scipy.special import ndtri
 
 from forecasting.forecast import Forecast
 from rl.inventory import FloatArray, InventoryState, SupplyTerms
-from rl.policies.classical import LEVEL_BOUNDS, Newsvendor
+from rl.policies.classical import Newsvendor
 from rl.policies.protocol import Policy
 
 TERM_COLUMNS = (
@@ -32,6 +32,8 @@ TERM_COLUMNS = (
 
 OBSERVED_SCORES = (-1.0, 1.0, 2.0, 3.0)
 """Normal scores whose quantiles every policy sees; it sees its anchor's too."""
+
+_ANCHOR_BOUNDS = (0.05, 0.999)
 
 UNLIMITED_QTY = 1e9
 """Stands for "no cap" inside the graph: infinity times zero is not a number."""
@@ -102,14 +104,14 @@ class ActionGrid:
         )
 
 
-def anchored_grid(policy: Policy, terms: SupplyTerms) -> ActionGrid:
+def anchored_grid(policy: Policy | None, terms: SupplyTerms) -> ActionGrid:
     """Grid whose anchor is what a tuned textbook rule orders up to; the default anchor for rules without a quantile."""
     level = getattr(policy, "cycle_service_level", None)
     if isinstance(policy, Newsvendor):
         level = float(np.median(terms.costs.critical_ratio_S))
     if level is None:
         return ActionGrid()
-    score = float(ndtri(np.clip(level, *LEVEL_BOUNDS)))
+    score = float(ndtri(np.clip(level, *_ANCHOR_BOUNDS)))
     return ActionGrid(anchor_score=score, anchor_periods=float(getattr(policy, "order_periods", 0.0)))
 
 
