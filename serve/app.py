@@ -20,7 +20,7 @@ from ray import serve
 from cluster.artifacts import ArtifactStore, code_digest, digest_of
 from cluster.config import ServeSettings, Settings
 from cluster.dataset import open_dataset
-from cluster.errors import ConfigError
+from cluster.errors import ConfigError, ConflictError
 from cluster.runtime import connect
 from serve.deployments import forecaster, policy, recommender
 from serve.deployments.forecaster import ForecasterReplica
@@ -133,6 +133,8 @@ def start(settings: Settings) -> ServiceHandle:
         If a model or the dataset is missing.
     ConfigError
         If the port is taken, or Ray or Serve does not start.
+    ConflictError
+        If this Ray already serves something.
     """
     serving_versions(settings)
     host, port = settings.serve.host, _free_port(settings.serve)
@@ -140,6 +142,7 @@ def start(settings: Settings) -> ServiceHandle:
     with ray_context:
         ray_context.enter_context(connect(settings.runtime))
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
+        _check_alone()
         limits = Limits(max_body_bytes=settings.serve.max_body_bytes, timeout_s=settings.serve.request_timeout_s)
         try:
             serve.start(
@@ -161,6 +164,14 @@ def start(settings: Settings) -> ServiceHandle:
 
 def _run(settings: Settings) -> None:
     serve.run(build(settings), name=APPLICATION, route_prefix="/", logging_config=_QUIET)
+
+
+def _check_alone() -> None:
+    # A running Serve would keep its own address and limits, and we would end it on failure.
+    if serve.status().proxies:
+        raise ConflictError(
+            "Ray Serve already runs on this Ray; stop it with 'serve shutdown', or use runtime.address=local"
+        )
 
 
 def _free_port(settings: ServeSettings) -> int:

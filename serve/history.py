@@ -83,21 +83,6 @@ class History:
         return self._whole if period == end else self._earlier(period)
 
 
-def check_unseen(as_of: date, *, name: str, trained_until_on: date) -> None:
-    """Refuse to answer for days that a model has seen.
-
-    Raises
-    ------
-    StaleInputError
-        If the request stands on a day before the end of the model's training.
-    """
-    if as_of < trained_until_on:
-        raise StaleInputError(
-            f"the served model '{name}' has seen history up to {trained_until_on}, the request is as of {as_of}: its "
-            f"answer would not be honest; ask as of {trained_until_on} or later"
-        )
-
-
 def _view(panel: DemandPanel) -> HistoryView:
     keys = zip(panel.index.item_ids_S.tolist(), panel.index.location_ids_S.tolist(), strict=True)
     return HistoryView(panel=panel, row_of={key: row for row, key in enumerate(keys)})

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from rl.policies.store import save_policy
 
 from cluster.artifacts import ArtifactStore, make_manifest, slug_of
 from cluster.config import Settings, load_settings
@@ -23,6 +22,7 @@ from recsys.models.neighbours import NeighbourModel
 from recsys.models.popularity import Popularity
 from recsys.predict import Recommender
 from rl.policies.classical import BaseStock
+from rl.policies.store import save_policy
 
 FIRST_ON = date(2024, 1, 1)
 NUM_DAYS = 120

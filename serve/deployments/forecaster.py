@@ -12,9 +12,9 @@ from cluster.config import Settings
 from cluster.dataset import open_dataset
 from cluster.errors import DataError
 from serve.answers import SeriesForecasts, ServedModelInfo
-from serve.deployments.describe import describe
+from serve.deployments.stored import check_unseen, describe
 from serve.deployments.worker import Worker
-from serve.history import History, SeriesKey, check_unseen
+from serve.history import History, SeriesKey
 from serve.problems import NotReadyError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _predict(
     as_of: date | None,
 ) -> SeriesForecasts:
     view = loaded.history.view_at(as_of)
-    check_unseen(view.as_of, name=NAME, trained_until_on=loaded.stored.manifest.trained_until_on)
+    check_unseen(loaded.stored, as_of=view.as_of)
     panel = view.panel
     rows_S = np.zeros(1, dtype=np.int64) if series is None else view.rows_of(series)
     try:

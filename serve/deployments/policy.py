@@ -10,17 +10,16 @@ from datetime import date
 from typing import Any
 
 import numpy as np
-from rl.policies.store import load_policy
 
 from cluster.artifacts import ArtifactStore, StoredVersion, slug_of
 from cluster.config import Settings
 from forecasting.forecast import Forecast
 from rl.inventory import InventoryState, SupplyTerms
 from rl.policies.protocol import Policy
+from rl.policies.store import load_policy
 from serve.answers import ServedModelInfo, StrArray, Wishes
-from serve.deployments.describe import describe
+from serve.deployments.stored import check_unseen, describe
 from serve.deployments.worker import Worker
-from serve.history import check_unseen
 from serve.problems import NotReadyError
 
 PREFIX = "policy/"
@@ -108,7 +107,7 @@ def _wish(
     for name in sorted(set(name_S.tolist())):
         rows = np.flatnonzero(name_S == name)
         policy = loaded.policies[name]
-        check_unseen(as_of, name=name, trained_until_on=loaded.stored[name].manifest.trained_until_on)
+        check_unseen(loaded.stored[name], as_of=as_of)
         wish_S[rows] = policy.order_quantity_S(state.take(rows), forecast.take(rows), terms.take(rows))
         policy_S[rows] = policy.name
         used[name] = loaded.stored[name].version

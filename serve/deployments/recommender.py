@@ -9,7 +9,7 @@ import numpy as np
 from cluster.artifacts import ArtifactStore, StoredVersion
 from cluster.config import Settings
 from serve.answers import ServedModelInfo, UserRecommendations
-from serve.deployments.describe import describe
+from serve.deployments.stored import describe
 from serve.deployments.worker import Worker
 from serve.problems import NotReadyError
 

@@ -1,0 +1,204 @@
+"""The real thing: Ray Serve's proxy and replicas, over HTTP on a free port."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from serving_home import ITEMS, Home, make_home, publish_forecaster, publish_policy
+
+from cluster.artifacts import slug_of
+from cluster.errors import ArtifactError, ConfigError, ConflictError, DataError
+from serve.app import ServiceHandle, start
+
+pytestmark = pytest.mark.integration
+
+PLAN = {"series": [{"item_id": "item-0"}], "stock": [{"item_id": "item-0", "on_hand_qty": 0}]}
+CALLS = [
+    ("GET", "/v1/recommendations?user_id=user-1&k=3", None),
+    ("POST", "/v1/forecasts", {"series": [{"item_id": item} for item in ITEMS]}),
+    ("POST", "/v1/order-plans", PLAN),
+    ("GET", "/v1/models", None),
+    ("GET", "/healthz", None),
+    ("GET", "/readyz", None),
+    ("GET", "/docs", None),
+    ("GET", "/openapi.json", None),
+]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    limits = ("serve.request_timeout_s=20", "serve.max_body_bytes=10000")
+    return make_home(tmp_path_factory.mktemp("shop"), overrides=limits)
+
+
+@pytest.fixture(scope="module")
+def service(home: Home, ray_session: None) -> Iterator[ServiceHandle]:
+    with start(home.settings) as service:
+        yield service
+
+
+@pytest.fixture
+def client(service: ServiceHandle) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.url, timeout=30) as client:
+        yield client
+
+
+def assert_problem(response: httpx.Response, status: int) -> None:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == status
+    assert problem["request_id"] == response.headers["x-request-id"]
+    assert "Traceback" not in response.text
+    assert "/" + "home" not in response.text
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CALLS, ids=[path for _, path, _ in CALLS])
+def test_every_route_answers(client: httpx.Client, method: str, path: str, body: object) -> None:
+    response = client.request(method, path, json=body, headers={"X-Request-ID": "mine-1"})
+    assert response.status_code == 200, response.text
+    assert response.headers.get_list("x-request-id") == ["mine-1"]
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+def test_it_binds_to_loopback_only(service: ServiceHandle) -> None:
+    port = int(service.url.rpartition(":")[2])
+    assert service.url.startswith("http://127.0.0.1:")
+    listening = [
+        line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "0A"
+    ]
+    addresses = [
+        address for address, _, number in (entry.partition(":") for entry in listening) if int(number, 16) == port
+    ]
+    assert addresses == ["0100007F"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "status"),
+    [
+        ("GET", "/nowhere", None, 404),
+        ("PUT", "/v1/forecasts", b"{}", 405),
+        ("GET", "/v1/recommendations", None, 422),
+        ("POST", "/v1/forecasts", b"{", 422),
+        ("POST", "/v1/forecasts", b"[" * 9_000, 400),
+        ("POST", "/v1/forecasts", b'{"series": [{"item_id": "nothing"}]}', 422),
+        ("POST", "/v1/forecasts", b'{"series": [{"item_id": "item-1"}], "levels": [NaN]}', 422),
+        ("POST", "/v1/forecasts", b'{"series": [{"item_id": "item-1"}], "horizon": 1e400}', 422),
+        ("POST", "/v1/forecasts", b'{"series": [{"item_id": "item-1"}], "as_of": "2031-01-01"}', 409),
+        ("POST", "/v1/forecasts", b'{"series": [{"item_id": "\\ud800"}]}', 422),
+        ("POST", "/v1/forecasts", b'{"series": [{"item_id": "\'; DROP TABLE x;--"}]}', 422),
+        ("POST", "/v1/order-plans", b'{"stock": [{"item_id": "item-1", "on_hand_qty": -1}]}', 422),
+        ("POST", "/v1/order-plans", b" " * 10_001, 413),
+        ("GET", "/v1/../../etc/passwd", None, 404),
+    ],
+)
+def test_hostile_input_gets_a_problem_document(
+    client: httpx.Client, method: str, path: str, content: bytes | None, status: int
+) -> None:
+    response = client.request(method, path, content=content, headers={"content-type": "application/json"})
+    assert_problem(response, status)
+
+
+def test_a_body_without_declared_length_is_cut_off_by_the_proxy(client: httpx.Client) -> None:
+    def endless() -> Iterator[bytes]:
+        for _ in range(2_000):
+            yield b" " * 1_000
+
+    # The connection may be closed while we still send: refused as well.
+    with contextlib.suppress(httpx.WriteError):
+        assert_problem(client.post("/v1/forecasts", content=endless()), 413)
+    assert client.get("/healthz").status_code == 200
+
+
+def test_clients_cannot_command_the_proxy(client: httpx.Client) -> None:
+    """Serve alone would time out at once, or wait for a model that nobody has."""
+    headers = {"x-request-timeout-seconds": "0.000001", "serve_multiplexed_model_id": "x", "x-session-id": "y"}
+    assert client.get("/healthz", headers=headers).status_code == 200
+
+
+def test_concurrent_requests_all_get_their_own_answer(service: ServiceHandle) -> None:
+    def ask(number: int) -> tuple[str, str]:
+        item = ITEMS[number % len(ITEMS)]
+        with httpx.Client(base_url=service.url, timeout=30) as client:
+            response = client.post(
+                "/v1/order-plans", json={"series": [{"item_id": item}]}, headers={"X-Request-ID": f"r{number}"}
+            )
+        assert response.headers["x-request-id"] == f"r{number}"
+        return item, response.json()["lines"][0]["item_id"]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, range(32)))
+    assert all(asked == answered for asked, answered in answers)
+
+
+def test_new_models_take_over_without_a_failed_request(home: Home, service: ServiceHandle) -> None:
+    outcomes: list[tuple[int, str]] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=service.url, timeout=30) as client:
+            while not done.is_set():
+                response = client.post("/v1/order-plans", json=PLAN)
+                versions = response.json().get("model_versions", {})
+                outcomes.append((response.status_code, f"{versions.get('forecaster')} {len(versions)}"))
+
+    with ThreadPoolExecutor(2) as pool:
+        asking = [pool.submit(ask) for _ in range(2)]
+        time.sleep(1)
+        version = publish_forecaster(home, seed=1)
+        service.refresh()
+        deadline = time.monotonic() + 30
+        while outcomes[-1][1] != f"{version} 2" and time.monotonic() < deadline:
+            time.sleep(0.2)
+        done.set()
+        for future in asking:
+            future.result()
+    assert {status for status, _ in outcomes} == {200}
+    assert [outcomes[0][1], outcomes[-1][1]] == ["v0001 2", "v0002 2"]
+
+
+def test_a_new_category_policy_is_served_after_a_refresh(home: Home, service: ServiceHandle) -> None:
+    body = {"series": [{"item_id": "item-7"}]}
+    assert httpx.post(f"{service.url}/v1/order-plans", json=body).json()["lines"][0]["is_fallback"] is True
+    publish_policy(home, f"policy/{slug_of('odds')}", cycle_service_level=0.7)
+    service.refresh()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        line = httpx.post(f"{service.url}/v1/order-plans", json=body).json()["lines"][0]
+        if not line["is_fallback"]:
+            break
+        time.sleep(0.2)
+    assert line["is_fallback"] is False
+
+
+def test_a_taken_port_is_said_before_anything_starts(home: Home) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        serving = home.settings.serve.model_copy(update={"port": port})
+        with pytest.raises(ConfigError, match=rf"serve\.port={port} cannot be used"):
+            start(home.settings.model_copy(update={"serve": serving}))
+
+
+def test_a_second_service_on_the_same_ray_is_refused(home: Home, service: ServiceHandle) -> None:
+    with pytest.raises(ConflictError, match="already runs on this Ray"):
+        start(home.settings)
+    assert httpx.get(f"{service.url}/readyz").status_code == 200
+
+
+def test_a_missing_model_is_said_before_anything_starts(home: Home, tmp_path_factory: pytest.TempPathFactory) -> None:
+    bare = make_home(tmp_path_factory.mktemp("bare"))
+    (bare.store.root / "recommender" / "aliases.json").unlink()
+    with pytest.raises(ArtifactError, match="no champion of model 'recommender'"):
+        start(bare.settings)
+
+
+def test_a_missing_dataset_is_said_before_anything_starts(home: Home) -> None:
+    data = home.settings.data.model_copy(update={"name": "elsewhere"})
+    with pytest.raises(DataError, match="no dataset 'elsewhere'"):
+        start(home.settings.model_copy(update={"data": data}))
