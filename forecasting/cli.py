@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from datetime import date
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,9 +17,10 @@ from cluster.options import ConfigOption, JsonOption, SetOption, UntilOption
 from cluster.panel import DemandPanel
 from cluster.progress import Stage, stage
 from cluster.runtime import connect
-from forecasting.backtest import MetricRow, evaluate_forecasts, make_contenders, make_origins
 from forecasting.learning_curve import EpochRow
-from forecasting.predict import Forecaster
+
+if TYPE_CHECKING:
+    from forecasting.predict import Forecaster
 
 NAME = "forecaster"
 KIND = "lstm-attention"
@@ -59,6 +60,8 @@ def backtest_forecast(
     as_json: JsonOption = False,
 ) -> None:
     """Train on the days before the first origin, forecast from each origin, and score beside the baselines."""
+    from forecasting.backtest import evaluate_forecasts, make_contenders, make_origins  # here: torch takes seconds too
+
     settings = load_settings(config, overrides=overrides or ())
     dataset = open_dataset(settings)
     end, horizon = _end_of(dataset, until=until), settings.forecast.horizon
@@ -99,7 +102,9 @@ def _end_of(dataset: Dataset, *, until: str | None) -> int:
     return end
 
 
-def _champion(settings: Settings, *, until_on: date) -> Forecaster:
+def _champion(settings: Settings, *, until_on: date) -> "Forecaster":
+    from forecasting.predict import Forecaster
+
     stored = ArtifactStore(settings.home / "models").load(NAME)
     if stored.manifest.trained_until_on > until_on:
         raise DataError(
@@ -109,7 +114,7 @@ def _champion(settings: Settings, *, until_on: date) -> Forecaster:
     return Forecaster.load(stored.folder)
 
 
-def _fit(panel: DemandPanel, *, settings: Settings, warm_start: Forecaster | None) -> Forecaster:
+def _fit(panel: DemandPanel, *, settings: Settings, warm_start: "Forecaster | None") -> "Forecaster":
     from forecasting.train import fit_forecaster  # here: importing Ray takes seconds, and 'restock --help' needs none
 
     epochs = settings.forecast.epochs if warm_start is None else settings.forecast.refit_epochs
@@ -123,7 +128,7 @@ def _advance(running: Stage, row: EpochRow) -> None:
     running.advance(note=None if row.validation_wql is None else f"validation WQL {row.validation_wql:.3f}")
 
 
-def _publish(fitted: Forecaster, *, settings: Settings, dataset: Dataset, until_on: date) -> StoredVersion:
+def _publish(fitted: "Forecaster", *, settings: Settings, dataset: Dataset, until_on: date) -> StoredVersion:
     store = ArtifactStore(settings.home / "models")
     manifest = make_manifest(
         NAME,
@@ -141,7 +146,7 @@ def _publish(fitted: Forecaster, *, settings: Settings, dataset: Dataset, until_
     return stored
 
 
-def _show(rows: list[MetricRow], *, title: str) -> None:
+def _show(rows: list[dict[str, Any]], *, title: str) -> None:
     table = Table(*rows[0], title=title)
     for row in rows:
         table.add_row(*(_text(value) for value in row.values()))

@@ -4,7 +4,7 @@ Everything at column ``u`` of an origin array is known at the **start** of perio
 history array is known at its end. Promotions and holidays are known ahead, up to the panel's notice; prices are not.
 
 Shapes: S series, T history periods, U = T + 1 origins, X = T + periods known ahead, P promotion channels, C own-history
-channels, O origin channels, G known-ahead channels per series, K calendar channels, M periods per season (7 or 1).
+channels, O origin channels, K calendar channels, M periods per season (7 or 1), W sum and weight.
 """
 
 from dataclasses import dataclass
@@ -40,8 +40,8 @@ class SeriesFeatures:
         Sold at all yet, in stock, log sales over level, log price over its level.
     origin_SUO
         Log level, log ratios of faster and slower averages to the level, share of periods with a sale, spread, age.
-    season_SX
-        Average of the same weekday's sales: column j holds what is known M periods before j, units.
+    season_SXW
+        Sum and weight of sales at the same place in the season: column j holds what is known M periods before j, units.
     demand_ST
         Sales, with censored periods filled by the level, units.
     """
@@ -49,7 +49,7 @@ class SeriesFeatures:
     own_STC: FloatArray
     origin_SUO: FloatArray
     level_SU: FloatArray
-    season_SX: FloatArray
+    season_SXW: FloatArray
     demand_ST: FloatArray
     censored_ST: BoolArray
     promotion_SXP: FloatArray
@@ -142,7 +142,7 @@ def make_features(panel: DemandPanel, *, known: KnownRows, yearly: bool) -> Seri
         own_STC=own_STC * sold_ST[:, :, None],
         origin_SUO=averages.origin_SUO(level_SU),
         level_SU=level_SU,
-        season_SX=_season_SX(demand_ST, sold_ST & panel.in_stock_ST, level_SU=level_SU, season=M),
+        season_SXW=_season_SXW(demand_ST, sold_ST & panel.in_stock_ST, season=M),
         demand_ST=demand_ST,
         censored_ST=censored_ST,
         promotion_SXP=panel.promotion_SXP,
@@ -198,16 +198,15 @@ def _decayed_sums(value_ST: FloatArray, weight_ST: FloatArray, *, half_life: flo
     return sums_SU, weights_SU
 
 
-def _season_SX(demand_ST: FloatArray, counts_ST: BoolArray, *, level_SU: FloatArray, season: int) -> FloatArray:
-    """Average of demand at the same place in the season, for periods up to T + season, shrunk to the level."""
+def _season_SXW(demand_ST: FloatArray, counts_ST: BoolArray, *, season: int) -> FloatArray:
+    """Decayed sum and weight of demand at the same place in the season, one to many seasons before each period."""
     S, T = demand_ST.shape
     decay = 0.5 ** (1.0 / _SEASON_HALF_LIFE)
-    sums_SX, weights_SX = np.zeros((S, T + season), dtype=np.float32), np.zeros((S, T + season), dtype=np.float32)
+    out_SXW = np.zeros((S, T + season, 2), dtype=np.float32)
+    counted_STW = np.stack([demand_ST * counts_ST, counts_ST], axis=2, dtype=np.float32, casting="unsafe")
     for t in range(T):
-        sums_SX[:, t + season] = decay * sums_SX[:, t] + demand_ST[:, t] * counts_ST[:, t]
-        weights_SX[:, t + season] = decay * weights_SX[:, t] + counts_ST[:, t]
-    level_SX = np.concatenate([level_SU[:, :T], np.repeat(level_SU[:, -1:], season, axis=1)], axis=1)
-    return (sums_SX + level_SX) / (weights_SX + 1.0)
+        out_SXW[:, t + season] = decay * out_SXW[:, t] + counted_STW[:, t]
+    return out_SXW
 
 
 class _Averages:

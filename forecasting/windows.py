@@ -83,7 +83,7 @@ class Windows:
         self._own_NTC = self._padded(features.own_STC)
         self._origin_NUO = self._padded(features.origin_SUO)
         self._level_NU = self._padded(features.level_SU[:, :, None])[:, :, 0]
-        self._season_NX = self._padded(features.season_SX[:, :, None])[:, :, 0]
+        self._season_NXW = self._padded(features.season_SXW)
         self._demand_NT = self._padded(features.demand_ST[:, :, None])[:, :, 0]
         self._censored_NT = self._padded(features.censored_ST[:, :, None])[:, :, 0] > 0
         self._series_row_N = torch.from_numpy(np.array(features.series_row_S)).to(device)
@@ -143,8 +143,10 @@ class Windows:
         holiday_BKHW = self._holiday_XW[period_BKH]
         season = self.features.season_periods
         ahead_H = torch.arange(self.horizon, device=self.device) % season
-        season_BKH = self._season_NX[row_B11, origin_BK[:, :, None] + ahead_H]
-        log_season_BKH = torch.log((season_BKH + 0.05 * level_BK[..., None]) / (1.05 * level_BK[..., None]))
+        season_BKHW = self._season_NXW[row_B11, origin_BK[:, :, None] + ahead_H]
+        # The average counts one period at the level, so that a weekday seen once or never is near it.
+        relative_BKH = (season_BKHW[..., 0] / level_BK[..., None] + 1.0) / (season_BKHW[..., 1] + 1.0)
+        log_season_BKH = torch.log((relative_BKH + 0.05) / 1.05)
         return torch.cat(
             [
                 known_BKH,
