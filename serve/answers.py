@@ -115,7 +115,8 @@ class Wishes:
 class PlanQuestion:
     """What a plan is asked for; ``stock`` and ``open_orders`` are tables by ``cluster.schema``.
 
-    ``series`` None asks for the first ``limit`` of the dataset, ``stock`` None for an assumed opening stock.
+    ``series`` None asks for the first ``limit`` of the dataset, ``stock`` None for the shop's own stock table if it is
+    of that day, else for an assumed opening stock.
     """
 
     series: list[tuple[str, str]] | None

@@ -48,7 +48,7 @@ class HistoryView:
 
 
 class History:
-    """A dataset's views: the whole of it, read once, and a few earlier days, read when asked for.
+    """A dataset's views: the whole of it, read once, and as of a few other days, read when asked for.
 
     Read-only, so that requests and a swap may share it.
     """
@@ -56,7 +56,7 @@ class History:
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         self._whole = _view(dataset.panel())
-        self._earlier = lru_cache(maxsize=_VIEWS_KEPT)(lambda period: _view(dataset.panel(until=period)))
+        self._other = lru_cache(maxsize=_VIEWS_KEPT)(lambda period: _view(dataset.panel(until=period)))
 
     @property
     def digest(self) -> str:
@@ -69,18 +69,18 @@ class History:
         Raises
         ------
         StaleInputError
-            If history does not reach that day.
+            If the day lies before history, or too long after it.
         """
         if as_of is None:
             return self._whole
-        calendar, end = self.dataset.calendar, self._whole.panel.num_periods
+        calendar, last = self.dataset.calendar, self.dataset.num_stored
         period = calendar.period_of(as_of)
-        if not 1 <= period <= end:
+        if not 1 <= period <= last:
             raise StaleInputError(
-                f"history reaches from {calendar.start_on} to {calendar.date_on(end)}, as_of is {as_of}; "
-                "load newer history, or choose a day within (the default is the day after history)"
+                f"history starts on {calendar.start_on} and decisions can be asked for up to {calendar.date_on(last)}, "
+                f"as_of is {as_of}; load newer history, or leave as_of out: the default is the day after history"
             )
-        return self._whole if period == end else self._earlier(period)
+        return self._whole if period == self._whole.panel.num_periods else self._other(period)
 
 
 def _view(panel: DemandPanel) -> HistoryView:

@@ -171,7 +171,8 @@ class OrderPlanRequest(_Request):
         Field(
             min_length=1,
             max_length=MAX_ROWS,
-            description="stock of the planned series (0 without a row); if left out it is assumed, and marked",
+            description="stock of the planned series (0 without a row); if left out, the shop's own table of that "
+            "day, else it is assumed, and marked",
         ),
     ] = None
     open_orders: Annotated[
@@ -219,7 +220,7 @@ class OrderPlanAnswer(_Answer):
 
     as_of: date
     num_series_left_out: Annotated[int, Field(description="series of the dataset beyond the limit")]
-    stock_is_assumed: Annotated[bool, Field(description="true: the request gave no stock")]
+    stock_is_assumed: Annotated[bool, Field(description="true: nobody gave the stock of that day")]
     notes: Annotated[
         list[str], Field(description="what the shop did not give and was assumed; what is late or unknown")
     ]

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.config import Settings
-from cluster.dataset import open_dataset
+from cluster.dataset import Dataset, open_dataset
 from cluster.errors import DataError
 from cluster.panel import SeriesIndex
 from cluster.schema import Col
@@ -41,9 +41,20 @@ class _Basis:
     """The asked series on the asked day, and the terms on which they can be ordered."""
 
     view: HistoryView
+    on_date: date
     index: SeriesIndex
     terms: SupplyTerms
     assumptions: tuple[str, ...]
+    shop_stock: "_ShopStock | None"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ShopStock:
+    """The stock tables that were loaded with the dataset."""
+
+    stock: pa.Table
+    open_orders: pa.Table | None
+    counted_on: frozenset[date]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,18 +96,22 @@ class PlannerReplica:
             If a series is unknown, a date is out of reach, or a quantity is impossible.
         """
         basis = await self._worker.run(self._current().basis, question)
-        index, as_of = basis.index, basis.view.as_of
+        index = basis.index
         series = list(zip(index.item_ids_S.tolist(), index.location_ids_S.tolist(), strict=True))
-        forecasts = await self._forecaster.predict.remote(series, horizon=None, levels=None, as_of=as_of)
-        reading = await self._worker.run(_reading, basis, question, forecasts.forecast)
+        forecasts = await self._forecaster.predict.remote(series, horizon=None, levels=None, as_of=basis.on_date)
+        reading, is_assumed = await self._worker.run(_reading, basis, question, forecasts.forecast)
         wishes = await self._policy.wish.remote(
-            index.category_ids_S, state=reading.state, forecast=forecasts.forecast, terms=basis.terms, as_of=as_of
+            index.category_ids_S,
+            state=reading.state,
+            forecast=forecasts.forecast,
+            terms=basis.terms,
+            as_of=basis.on_date,
         )
         plan = await self._worker.run(_order_plan, basis, reading, forecasts.forecast, wishes)
         return PlanAnswer(
             plan=plan,
             is_fallback_S=wishes.is_fallback_S,
-            stock_is_assumed=question.stock is None,
+            stock_is_assumed=is_assumed,
             num_series_left_out=0 if question.series is not None else basis.view.panel.num_series - len(index),
             model_versions={"forecaster": forecasts.model_version, **wishes.model_versions},
         )
@@ -121,6 +136,7 @@ class _Planning:
     def __init__(self, settings: Settings) -> None:
         self.history = History(open_dataset(settings))
         self._settings = settings
+        self._shop_stock = _shop_stock(self.history.dataset)
         self._terms_at = lru_cache(maxsize=_VIEWS_KEPT)(self._make_terms)
         self._terms_at(None)  # now, so that wrong supply terms stop the start and not a request
 
@@ -133,11 +149,26 @@ class _Planning:
             rows_S = view.rows_of(question.series)
         terms, assumptions = self._terms_at(question.as_of)
         index = view.panel.index.take(rows_S)
-        return _Basis(view=view, index=index, terms=terms.take(rows_S), assumptions=assumptions)
+        return _Basis(
+            view=view,
+            on_date=question.as_of or view.as_of,
+            index=index,
+            terms=terms.take(rows_S),
+            assumptions=assumptions,
+            shop_stock=self._shop_stock,
+        )
 
     def _make_terms(self, as_of: date | None) -> tuple[SupplyTerms, tuple[str, ...]]:
         table = self.history.dataset.table("supply_terms")
         return make_supply_terms(table, panel=self.history.view_at(as_of).panel, settings=self._settings)
+
+
+def _shop_stock(dataset: Dataset) -> _ShopStock | None:
+    stock = dataset.table("stock")
+    if stock is None or not stock.num_rows:
+        return None
+    counted_on = frozenset(stock[Col.SNAPSHOT_ON].unique().to_pylist())
+    return _ShopStock(stock=stock, open_orders=dataset.table("open_orders"), counted_on=counted_on)
 
 
 def _check_distinct(series: list[SeriesKey]) -> None:
@@ -146,21 +177,26 @@ def _check_distinct(series: list[SeriesKey]) -> None:
         raise DataError(f"item {item_id!r} at {location_id!r} is asked {count} times; name every series once")
 
 
-def _reading(basis: _Basis, question: PlanQuestion, forecast: Forecast) -> StockReading:
-    if question.stock is None:
-        S = len(basis.index)
-        return StockReading(
-            state=make_start_state(forecast, basis.terms),
-            overdue_S=np.zeros(S, dtype=np.float32),
-            is_assumed_S=np.zeros(S, dtype=bool),
-            notes=(STOCK_ASSUMED,),
-        )
+def _reading(basis: _Basis, question: PlanQuestion, forecast: Forecast) -> tuple[StockReading, bool]:
+    """State of the asked series, and whether it had to be assumed."""
+    if question.stock is not None:
+        stock = _dated(question.stock, day=basis.on_date)
+        return _read_tables(basis, stock=stock, open_orders=question.open_orders), False
+    shop = basis.shop_stock
+    if shop is not None and shop.counted_on == {basis.on_date}:
+        return _read_tables(basis, stock=shop.stock, open_orders=shop.open_orders), False
+    none_S = np.zeros(len(basis.index), dtype=np.float32)
+    state = make_start_state(forecast, basis.terms)
+    return StockReading(state=state, overdue_S=none_S, is_assumed_S=none_S.astype(bool), notes=(STOCK_ASSUMED,)), True
+
+
+def _read_tables(basis: _Basis, *, stock: pa.Table, open_orders: pa.Table | None) -> StockReading:
     return make_inventory_state(
-        _dated(_without_others(question.stock, basis), day=basis.view.as_of),
-        None if question.open_orders is None else _without_others(question.open_orders, basis),
+        _without_others(stock, basis),
+        None if open_orders is None else _without_others(open_orders, basis),
         index=basis.index,
         calendar=basis.view.panel.calendar,
-        on_date=basis.view.as_of,
+        on_date=basis.on_date,
     )
 
 
@@ -188,7 +224,7 @@ def _order_plan(basis: _Basis, reading: StockReading, forecast: Forecast, wishes
         forecast=forecast,
         terms=basis.terms,
         policy_of_series=policy_of_series.tolist(),
-        on_date=basis.view.as_of,
+        on_date=basis.on_date,
         calendar=basis.view.panel.calendar,
         remark_S=reading.remark_S,
         notes=(*basis.assumptions, *reading.notes),

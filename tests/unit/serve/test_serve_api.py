@@ -69,10 +69,14 @@ class TestForecasts:
         problem = assert_problem(client.post("/v1/forecasts", json=body), 409)
         assert f"ask as of {TRAINED_UNTIL_ON} or later" in problem["detail"]
 
-    @pytest.mark.parametrize("day", ["2024-05-01", "2023-12-31", "9999-12-31", "0001-01-01"])
+    @pytest.mark.parametrize("day", ["2024-05-30", "2023-12-31", "2024-01-01", "9999-12-31", "0001-01-01"])
     def test_a_day_outside_history_is_refused(self, client: TestClient, day: str) -> None:
         body = {"series": series("item-1"), "as_of": day}
-        assert "history reaches from" in assert_problem(client.post("/v1/forecasts", json=body), 409)["detail"]
+        assert "history starts on 2024-01-01" in assert_problem(client.post("/v1/forecasts", json=body), 409)["detail"]
+
+    def test_a_day_without_orders_after_history_can_be_forecast_from(self, client: TestClient) -> None:
+        body = {"series": series("item-1"), "as_of": (AFTER_ON + timedelta(days=2)).isoformat(), "horizon": 1}
+        assert client.post("/v1/forecasts", json=body).json()["dates"] == [body["as_of"]]
 
     def test_unknown_series_are_named(self, client: TestClient) -> None:
         body = {"series": [*series("item-1", "nothing"), {"item_id": "item-1", "location_id": "moon"}]}

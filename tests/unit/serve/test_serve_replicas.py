@@ -5,16 +5,19 @@ import subprocess
 import sys
 from datetime import date, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
-from serving_home import AFTER_ON, TRAINED_UNTIL_ON, Home, make_home, publish_forecaster, publish_policy
+from serving_home import AFTER_ON, ITEMS, TRAINED_UNTIL_ON, Home, make_home, publish_forecaster, publish_policy
 
 from cluster.artifacts import slug_of
 from cluster.dataset import open_dataset
 from cluster.errors import ArtifactError, StaleInputError
 from rl.assumptions import make_supply_terms
 from rl.inventory import InventoryState
+from serve.answers import PlanAnswer, PlanQuestion
 from serve.deployments.forecaster import ForecasterReplica
 from serve.deployments.planner import PlannerReplica
 from serve.deployments.policy import PolicyReplica
@@ -131,6 +134,36 @@ class TestPolicies:
                 await self._wishes(replica, home, as_of=TRAINED_UNTIL_ON - timedelta(days=1))
 
         asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("counted_on", "is_assumed"), [(AFTER_ON, False), (AFTER_ON - timedelta(days=1), True)])
+def test_the_shops_own_stock_is_used_if_it_is_of_the_day(tmp_path: Path, counted_on: date, is_assumed: bool) -> None:
+    stock = tmp_path / "stock.csv"
+    stock.write_text("item_id,on_hand_qty,snapshot_on\n" + "".join(f"{item},7,{counted_on}\n" for item in ITEMS))
+    own = make_home(tmp_path, overrides=(f"data.tables.stock.uri={stock}",))
+
+    async def scenario() -> PlanAnswer:
+        digest = open_dataset(own.settings).digest
+        forecaster, policy = ForecasterReplica(own.settings), PolicyReplica(own.settings)
+        await forecaster.reconfigure({"version": "v0001", "data": digest})
+        await policy.reconfigure({"versions": {"policy/default": "v0001"}})
+        planner = PlannerReplica(own.settings, forecaster=Handle(forecaster), policy=Handle(policy))
+        await planner.reconfigure({"data": digest})
+        return await planner.plan(PlanQuestion(series=None, limit=8, as_of=None, stock=None, open_orders=None))
+
+    answer = asyncio.run(scenario())
+    assert answer.stock_is_assumed is is_assumed
+    assert ([line.on_hand_qty for line in answer.plan.lines] == [7.0] * 8) is not is_assumed
+
+
+class Handle:
+    """What Serve's handles look like to the planner, without a hop."""
+
+    def __init__(self, replica: Any) -> None:
+        self._replica = replica
+
+    def __getattr__(self, name: str) -> Any:
+        return SimpleNamespace(remote=getattr(self._replica, name))
 
 
 @pytest.mark.parametrize(
