@@ -56,6 +56,13 @@ def test_a_replay_by_hand():
     assert result.unmet_T.tolist() == [0, 1, 0, 0]
 
 
+def test_in_stock_needs_units_on_the_shelf_and_nobody_turned_away():
+    terms = make_terms(4, lead_time=1)
+    start = make_state(4, on_hand=np.array([0, 2, 2, 2]), reserved=np.array([0, 0, 0, 2]))
+    scenario = make_scenario([[0], [2], [3], [0]], terms=terms, forecast=poisson_forecast(1, rows=4), start=start)
+    assert replay(Constant(0.0), scenario).in_stock_rate_S.tolist() == [0, 1, 0, 0]
+
+
 def test_a_series_replays_alone_as_among_others():
     scenario = random_scenario(3)
     together = replay(POLICIES[3], scenario).cost_S
