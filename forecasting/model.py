@@ -88,6 +88,14 @@ class DemandNetwork(nn.Module):
         return torch.stack([ahead_H / self.shape.horizon, torch.log1p(ahead_H) / 3.0], dim=-1)
 
 
+def restore_network(shape: NetworkShape, *, weights: dict[str, torch.Tensor]) -> DemandNetwork:
+    """A network with the given weights; the caller's random numbers are left as they were."""
+    with torch.random.fork_rng(devices=[]):
+        network = DemandNetwork(shape)
+    network.load_state_dict(weights)
+    return network
+
+
 class HistoryAttention(nn.Module):
     """Looks up periods of history that resemble a target period.
 

@@ -21,7 +21,7 @@ from cluster.panel import DemandPanel, FloatArray, IntArray
 from forecasting.features import SeriesFeatures, make_features
 from forecasting.forecast import Forecast
 from forecasting.learning_curve import EpochRow
-from forecasting.model import NUM_HEADS, DemandNetwork, NetworkShape, Prediction
+from forecasting.model import NUM_HEADS, DemandNetwork, NetworkShape, Prediction, restore_network
 from forecasting.vocabulary import Vocabulary
 from forecasting.windows import Windows
 
@@ -186,6 +186,5 @@ def _restore(document: dict[str, Any], *, ids: pa.Table, weights: dict[str, torc
         item_ids=tuple(ids["item_id"].to_pylist()), location_ids=tuple(ids["location_id"].to_pylist()), **stored
     )
     shape = NetworkShape(**(document["shape"] | {"levels": tuple(document["shape"]["levels"])}))
-    network = DemandNetwork(shape)
-    network.load_state_dict(weights)
+    network = restore_network(shape, weights=weights)
     return Forecaster(network, vocabulary=vocabulary, history=tuple(EpochRow(**row) for row in document["history"]))

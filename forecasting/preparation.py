@@ -16,7 +16,7 @@ from cluster.panel import DemandPanel
 from forecasting.features import check_finite
 from forecasting.fitting import ORIGINS_PER_CROP, FitPlan, Fitting
 from forecasting.learning_curve import EpochRow
-from forecasting.model import DemandNetwork, NetworkShape
+from forecasting.model import DemandNetwork, NetworkShape, restore_network
 from forecasting.predict import Forecaster
 from forecasting.rows import SharedInputs, features_of_table, series_table
 from forecasting.vocabulary import Vocabulary
@@ -151,8 +151,7 @@ def _moved(table: torch.Tensor, *, names: list[Any], known: list[Any]) -> torch.
 
 def make_forecaster(start: Start, *, weights: dict[str, torch.Tensor], history: list[EpochRow]) -> Forecaster:
     """The forecaster that a finished run has found."""
-    network = DemandNetwork(start.shape)
-    network.load_state_dict(weights)
+    network = restore_network(start.shape, weights=weights)
     return Forecaster(network, vocabulary=start.vocabulary, history=tuple(history))
 
 
@@ -169,8 +168,7 @@ def fit_in_process(
     """
     start = make_start(panel, settings=settings, warm_start=warm_start)
     table = series_table(panel, known=start.vocabulary.rows(panel.index), seed=settings.seed)
-    network = DemandNetwork(start.shape)
-    network.load_state_dict(start.weights)
+    network = restore_network(start.shape, weights=start.weights)
     features = features_of_table(table, shared=start.shared)
     sample = features_of_table(table.slice(0, MAX_VALIDATION_SERIES), shared=start.shared)
     fitting = Fitting(network, plan=start.plan, validation=[sample], device=torch.device("cpu"))

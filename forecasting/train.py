@@ -29,7 +29,7 @@ from cluster.panel import DemandPanel
 from forecasting.features import SeriesFeatures
 from forecasting.fitting import Fitting
 from forecasting.learning_curve import EpochRow
-from forecasting.model import DemandNetwork
+from forecasting.model import restore_network
 from forecasting.predict import Forecaster
 from forecasting.preparation import (
     MAX_VALIDATION_SERIES,
@@ -141,8 +141,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     validation: pa.Table = config["validation"]
     context = ray.train.get_context()
     rank, num_workers = context.get_world_rank(), context.get_world_size()
-    network = DemandNetwork(start.shape)
-    network.load_state_dict(start.weights)
+    network = restore_network(start.shape, weights=start.weights)
     parallel = prepare_model(network)
     mine = validation.take(list(range(rank, validation.num_rows, num_workers)))
     judged = features_of_table(mine, shared=start.shared)
