@@ -12,7 +12,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.dates import date2num
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 
 INK = "#1d2733"
@@ -63,8 +63,8 @@ def draw_forecasts(examples: Sequence[ForecastExample]) -> str:
             axes.plot(band, list(example.mid), color=FORECAST, lw=1.4, label="median")
             axes.axvline(band[0], color=INK, lw=0.6, ls=":")
             axes.xaxis_date()
+            axes.xaxis.set_major_formatter(ConciseDateFormatter(AutoDateLocator()))
             _plain(axes, title=example.title)
-            axes.tick_params(axis="x", rotation=20)
             if place == 1:
                 axes.legend(frameon=False, fontsize=8)
         return _svg(figure)

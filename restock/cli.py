@@ -1,17 +1,25 @@
 """The command line: one root, each room's verbs mounted below it."""
 
+import json
 import sys
+from datetime import date
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from cluster.cli import app as data_app
 from cluster.config import load_settings
-from cluster.errors import RestockError
+from cluster.dataset import open_dataset
+from cluster.errors import ConfigError, RestockError
 from cluster.options import ConfigOption, JsonOption, SetOption
 from cluster.runtime import set_environment
+from forecasting.cli import backtest_forecast
 from restock.reference import list_settings, make_configuration_page
+from restock.train_cli import app as train_app
+from serve.cli import serve_command
 
 app = typer.Typer(
     help="Decide, every day, how much of every product to order.",
@@ -19,6 +27,67 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+backtest_app = typer.Typer(help="Judge models on periods that they have not seen.", no_args_is_help=True)
+backtest_app.command("forecast")(backtest_forecast)
+app.add_typer(data_app, name="data")
+app.add_typer(train_app, name="train")
+app.add_typer(backtest_app, name="backtest")
+app.command("serve")(serve_command)
+
+
+@app.command("demo")
+def demo(
+    fast: Annotated[bool, typer.Option("--fast", help="Train less: about three minutes instead of ten.")] = False,
+    no_serve: Annotated[bool, typer.Option("--no-serve", help="End after the report.")] = False,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the main job on a year of a real shop, then serve it until Ctrl-C."""
+    from restock.demo import run_demo  # here: torch and Ray take seconds to import, and --help needs neither
+
+    settings = load_settings(config or ("demo-fast" if fast else "demo"), overrides=overrides or ())
+    summary = run_demo(settings, with_service=not no_serve, stay_up=not no_serve)
+    if as_json:
+        print(json.dumps(summary, default=str))
+
+
+@app.command("plan")
+def plan(
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="Day of the orders, YYYY-MM-DD; default: the one after history.")
+    ] = None,
+    stock: Annotated[Path | None, typer.Option("--stock", help="Stock snapshot of that day, CSV or Parquet.")] = None,
+    open_orders: Annotated[
+        Path | None, typer.Option("--open-orders", help="Orders still to come, CSV or Parquet.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Plan to write, .csv or .parquet.")] = Path("plan.csv"),
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the order plan of a day; nothing from that day on is read."""
+    from restock.planning import StockFiles, plan_orders  # here: torch takes seconds to import
+
+    settings = load_settings(config, overrides=overrides or ())
+    day = None if as_of is None else _day(as_of, option="--as-of")
+    files = StockFiles(stock=stock, open_orders=open_orders)
+    made = plan_orders(open_dataset(settings), settings=settings, as_of=day, files=files)
+    made.write(out)
+    totals = made.totals
+    if as_json:
+        facts = {"on_date": made.on_date, "lines": totals.num_lines, "lines_to_order": totals.num_orders}
+        facts |= {"units": totals.order_qty, "value": totals.order_value, "digest": made.digest, "notes": made.notes}
+        print(json.dumps(facts, default=str))
+        return
+    console = Console(highlight=False)
+    for note in made.notes:
+        console.print(f"assumed or to know: {note}", markup=False)
+    console.print(
+        f"{out}: orders of {made.on_date}: {totals.num_orders:,} of {totals.num_lines:,} series, "
+        f"{totals.order_qty:,.0f} units for {totals.order_value:,.2f}",
+        markup=False,
+    )
 
 
 @app.command("config")
@@ -42,8 +111,15 @@ def show_config(
     Console().print(table)
 
 
+def _day(text: str, *, option: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(f"{option} {text}: not a date; write it as YYYY-MM-DD") from error
+
+
 def main() -> None:
-    """Run a verb; a ``RestockError`` is printed and becomes an exit code, anything else is a bug and keeps its trace."""
+    """Run a verb; a ``RestockError`` is printed and becomes an exit code, anything else is a bug with its trace."""
     set_environment()
     try:
         app()

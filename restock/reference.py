@@ -61,6 +61,6 @@ def _short(value: Any) -> str:
     return str(value)
 
 
-_TABLE_SOURCE = """`data.tables` holds one section per table, e.g. `[data.tables.orders]`, with `uri` or `sql_url` and `query`,
-and the mapping `columns` and `constants`; see [Bring your own data](data.md).
+_TABLE_SOURCE = """`data.tables` holds one section per table, e.g. `[data.tables.orders]`, with `uri` or `sql_url` and
+`query`, and the mapping `columns` and `constants`; see [Bring your own data](data.md).
 """

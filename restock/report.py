@@ -24,7 +24,7 @@ class ReportContent:
     policy_curves
         Validation cost against simulated series-periods, per category and algorithm.
     model_curves
-        Validation loss against epochs, per trained model.
+        Loss against epochs, per trained model.
     plan_rows
         Lines of the plan to show, as dictionaries.
     """
@@ -59,7 +59,7 @@ def write_report(content: ReportContent, path: Path) -> None:
             )
         ),
         model_curves_svg=Markup(
-            draw_curves(content.model_curves, xlabel="epoch", ylabel="validation loss / first epoch")
+            draw_curves(content.model_curves, xlabel="epoch", ylabel="loss / loss of the first epoch")
         ),
     )
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -31,14 +31,14 @@ SUMMARY = {
         {
             "model": "lstm",
             "wql": 0.5,
-            "wql_cumulative": 0.2,
+            "wql_sum": 0.2,
             "rmsse": 0.7,
             "bias": 0.01,
             "coverage_80": 0.8,
-            "series": 12,
+            "num_series": 12,
         }
     ],
-    "recommender": [{"model": "blend", "recall_at_10": 0.1, "ndcg_at_10": 0.2, "users": 1200}],
+    "recommender": [{"model": "blend", "recall_at_10": 0.1, "ndcg_at_10": 0.2, "num_users": 1200}],
     "seconds": {"load": 20.0},
     "peak_memory_mb": 1234.0,
     "seed": 0,

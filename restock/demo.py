@@ -1,0 +1,130 @@
+"""``restock demo``: the main job on the public sample, then the service, called for real."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
+
+from rich.console import Console
+from rich.table import Table
+
+from cluster.config import Settings
+from restock.pipeline import MainJob, run_main_job
+from serve.app import start
+from serve.cli import example_calls, wait_for_signal
+
+_TIMEOUT_S = 60.0
+
+
+def run_demo(settings: Settings, *, with_service: bool, stay_up: bool) -> dict[str, Any]:
+    """Run the main job, show it, serve it, call it; return the summary.
+
+    Parameters
+    ----------
+    with_service
+        Start the service and call it.
+    stay_up
+        Keep it up until Ctrl-C.
+    """
+    console = Console(stderr=True, highlight=False)
+    job = run_main_job(settings)
+    _show(job, console)
+    if not with_service:
+        return job.summary
+    with console.status("Starting the service"):
+        service = start(settings)
+    with service:
+        calls = call_service(service.url, job)
+        for call in calls:
+            console.print(f"\n[bold]{call['request']}[/]")
+            console.print_json(json.dumps(call["answer"]), indent=None)
+        console.print("\nTo repeat them:\n")
+        console.print("\n\n".join(example_calls(service.url)), markup=False, soft_wrap=True)
+        if stay_up:
+            console.print(f"\nServing at {service.url}, documentation at {service.url}/docs. Ctrl-C ends it.")
+            wait_for_signal()
+            console.print("Stopping")
+    return job.summary | {"calls": calls}
+
+
+def call_service(url: str, job: MainJob) -> list[dict[str, Any]]:
+    """One real answer of each route, shortened for reading."""
+    lines = job.plan.table.slice(0, 2).select(["item_id", "location_id"]).to_pylist()
+    user_id = str(job.recommender.histories.user_ids_U[0])
+    query = urlencode({"user_id": user_id, "k": 3})
+    return [
+        _call(f"{url}/v1/recommendations?{query}"),
+        _call(f"{url}/v1/forecasts", body={"series": lines[:1], "horizon": 7, "levels": [0.1, 0.5, 0.9]}),
+        _call(f"{url}/v1/order-plans", body={"series": lines}, shorten=_without_ledger),
+    ]
+
+
+def _call(
+    address: str, *, body: dict[str, Any] | None = None, shorten: Callable[[Any], Any] = lambda answer: answer
+) -> dict[str, Any]:
+    data = None if body is None else json.dumps(body).encode()
+    request = Request(address, data=data, headers={"content-type": "application/json"})
+    with urlopen(request, timeout=_TIMEOUT_S) as response:
+        answer = json.load(response)
+    method = "GET" if body is None else "POST"
+    shown = f"{method} {address}" + ("" if body is None else f" {json.dumps(body)}")
+    return {"request": shown, "answer": shorten(answer)}
+
+
+def _without_ledger(answer: dict[str, Any]) -> dict[str, Any]:
+    lines = [{key: value for key, value in line.items() if key != "ledger"} for line in answer["lines"]]
+    return answer | {"lines": lines}
+
+
+def _show(job: MainJob, console: Console) -> None:
+    console.print(_cost_table(job.summary))
+    console.print(_model_table(job.summary))
+    plan = job.summary["plan"]
+    console.print(
+        f"Plan for {plan['on_date']}: {plan['lines_to_order']:,} of {plan['lines']:,} series are ordered, "
+        f"{plan['units']:,.0f} units for {plan['value']:,.0f}"
+    )
+    console.print(f"Report: {job.folder / 'report.html'}\nPlan:   {job.folder / 'plan.csv'}", markup=False)
+
+
+def _cost_table(summary: dict[str, Any]) -> Table:
+    table = Table(
+        "category",
+        "best textbook rule",
+        "DQN",
+        "PPO",
+        "perfect foresight",
+        "serves",
+        title="Replay on held-out periods: cost, and % against the best textbook rule with its interval",
+    )
+    for category, policy in summary["policies"].items():
+        if len(policy["against_textbook"]) + 1 == len(policy["costs"]):
+            base = policy["costs"][policy["best_textbook"]]
+            table.add_row(
+                category,
+                f"{policy['best_textbook']} {base:,.0f}",
+                _against(policy, "dqn"),
+                _against(policy, "ppo"),
+                f"{policy['costs']['perfect_foresight']:,.0f}",
+                policy["promoted"],
+            )
+    return table
+
+
+def _against(policy: dict[str, Any], name: str) -> str:
+    if name not in policy["against_textbook"]:
+        return "-"
+    estimate, low, high = (100 * value for value in policy["against_textbook"][name])
+    return f"{estimate:+.1f} ({low:+.1f}..{high:+.1f})"
+
+
+def _model_table(summary: dict[str, Any]) -> Table:
+    table = Table("model", "figure", title="Held-out quality")
+    for row in summary["forecast"]:
+        table.add_row(f"forecast: {row['model']}", f"WQL {row['wql']:.3f} on {row['num_series']} series")
+    for row in summary["recommender"]:
+        table.add_row(
+            f"recommend: {row['model']}", f"Recall@10 {row['recall_at_10']:.4f}, NDCG@10 {row['ndcg_at_10']:.4f}"
+        )
+    return table

@@ -1,0 +1,119 @@
+"""Today's order plan from stored models: what ``restock plan`` prints and the demo shows.
+
+Shapes: S series.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from cluster.artifacts import ArtifactStore, slug_of
+from cluster.config import Settings
+from cluster.dataset import Dataset
+from cluster.panel import DemandPanel, StrArray
+from cluster.sources.files import read_table
+from forecasting.forecast import Forecast
+from forecasting.predict import Forecaster
+from restock.training import DEFAULT_POLICY, FORECASTER
+from rl.assumptions import make_supply_terms
+from rl.inventory import SupplyTerms
+from rl.orders import OrderPlan, make_order_plan
+from rl.policies.protocol import Policy
+from rl.policies.store import load_policy
+from rl.scenarios import OPENING_STOCK, make_start_state
+from rl.stock import StockReading, make_inventory_state
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StockFiles:
+    """A stock snapshot and the orders still to come, as files; None where there is none."""
+
+    stock: Path | None = None
+    open_orders: Path | None = None
+
+
+def plan_orders(
+    dataset: Dataset, *, settings: Settings, as_of: date | None = None, files: StockFiles = StockFiles()
+) -> OrderPlan:
+    """Plan every series as of a day (default: the one after history), reading nothing from that day on.
+
+    Without a stock file, the shop's own ``stock`` and ``open_orders`` tables are used if they are of that day, else an
+    opening stock is assumed, and the plan says so.
+
+    Raises
+    ------
+    StaleInputError
+        If the stock is of another day, or every model has seen the day.
+    DataError, ArtifactError
+        If a file, the dataset or a model cannot be used.
+    """
+    calendar = dataset.calendar
+    period = dataset.num_periods if as_of is None else calendar.period_of(as_of)
+    view = dataset.panel(until=period)
+    on_date = as_of or calendar.date_on(period)
+    store = ArtifactStore(settings.home / "models")
+    terms, assumed = make_supply_terms(dataset.table("supply_terms"), panel=view, settings=settings)
+    forecast = Forecaster.load(store.load_as_of(FORECASTER, on_date).folder).predict(view)
+    reading = _read_stock(dataset, files=files, view=view, forecast=forecast, terms=terms, on_date=on_date)
+    return make_order_plan(
+        index=view.index,
+        state=reading.state,
+        forecast=forecast,
+        terms=terms,
+        policy_of_series=load_policies(store, category_ids_S=view.index.category_ids_S, on_date=on_date),
+        on_date=on_date,
+        calendar=calendar,
+        remark_S=reading.remark_S,
+        notes=(*assumed, *reading.notes),
+    )
+
+
+def load_policies(store: ArtifactStore, *, category_ids_S: StrArray, on_date: date) -> list[Policy]:
+    """Policy of each series: its category's own, else the default textbook rule; one that has not seen ``on_date``."""
+    known = set(store.names("policy/"))
+    policies: dict[str, Policy] = {}
+    for category in np.unique(category_ids_S).tolist():
+        name = f"policy/{slug_of(category)}"
+        stored = store.load_as_of(name if name in known else DEFAULT_POLICY, on_date)
+        policies[category] = load_policy(stored.folder)
+    return [policies[category] for category in category_ids_S.tolist()]
+
+
+def _read_stock(
+    dataset: Dataset,
+    *,
+    files: StockFiles,
+    view: DemandPanel,
+    forecast: Forecast,
+    terms: SupplyTerms,
+    on_date: date,
+) -> StockReading:
+    stock, open_orders = _tables(dataset, files=files)
+    if stock is None:
+        none_S = np.zeros(len(terms), dtype=np.float32)
+        return StockReading(
+            state=make_start_state(forecast, terms),
+            overdue_S=none_S,
+            is_assumed_S=none_S.astype(bool),
+            notes=(OPENING_STOCK,),
+        )
+    return make_inventory_state(
+        stock,
+        open_orders,
+        index=view.index,
+        calendar=view.calendar,
+        on_date=on_date,
+        stock_source=str(files.stock or "stock"),
+        open_orders_source=str(files.open_orders or "open_orders"),
+    )
+
+
+def _tables(dataset: Dataset, *, files: StockFiles) -> tuple[pa.Table | None, pa.Table | None]:
+    stock = dataset.table("stock") if files.stock is None else read_table("stock", files.stock)
+    open_orders = (
+        dataset.table("open_orders") if files.open_orders is None else read_table("open_orders", files.open_orders)
+    )
+    return stock, open_orders

@@ -1,0 +1,278 @@
+"""Train each room's model from a dataset, judge it on the held-out periods, and publish it."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from cluster.artifacts import ArtifactStore, StoredVersion, make_manifest, slug_of
+from cluster.config import Settings
+from cluster.dataset import Dataset
+from cluster.errors import DataError
+from cluster.panel import DemandPanel
+from cluster.progress import Stage, stage
+from cluster.split import Split, make_split
+from forecasting.learning_curve import EpochRow
+from forecasting.predict import Forecaster
+from forecasting.train import fit_forecaster
+from recsys.evaluate import evaluate
+from recsys.holdout import hold_out_tables
+from recsys.interactions import make_interactions
+from recsys.predict import Recommender
+from recsys.train import fit_recommender
+from rl.assumptions import make_supply_terms
+from rl.policies.classical import ClassicalPolicy
+from rl.policies.exported import ExportedPolicy
+from rl.policies.store import save_policy
+from rl.study import PolicyStudy, make_windows, study_policies
+from rl.train import TrialUpdate
+
+FORECASTER = "forecaster"
+RECOMMENDER = "recommender"
+DEFAULT_POLICY = "policy/default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workbench:
+    """What every training starts from: the dataset, its panel up to the last day that is read, and where it is cut."""
+
+    settings: Settings
+    dataset: Dataset
+    panel: DemandPanel
+    split: Split
+
+    @property
+    def store(self) -> ArtifactStore:
+        """Where models are published."""
+        return ArtifactStore(self.settings.home / "models")
+
+    def date_on(self, period: int) -> date:
+        """First day of a period."""
+        return self.panel.calendar.date_on(period)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecasters:
+    """``past`` has seen nothing from the policies' window on, ``current`` nothing from the test on."""
+
+    past: Forecaster
+    current: Forecaster
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyOutcome:
+    """The study, and what had to be assumed for it."""
+
+    study: PolicyStudy
+    assumed: tuple[str, ...]
+
+
+def open_workbench(dataset: Dataset, *, settings: Settings, until: date | None = None) -> Workbench:
+    """Cut the dataset's panel at ``until`` and split it.
+
+    Raises
+    ------
+    DataError
+        If nothing is sold, history is too short, or ``until`` lies outside it.
+    """
+    calendar = dataset.calendar
+    end = dataset.num_periods if until is None else calendar.period_of(until)
+    if not 1 <= end <= dataset.num_periods:
+        raise DataError(
+            f"--until {until} lies outside the history of {calendar.start_on} to "
+            f"{calendar.date_on(dataset.num_periods)}; choose a day within it"
+        )
+    split = make_split(end, settings=settings.split, calendar=calendar)
+    panel = dataset.panel(until=end, selection_end=split.test)
+    return Workbench(settings=settings, dataset=dataset, panel=panel, split=split)
+
+
+def train_forecasters(bench: Workbench) -> Forecasters:
+    """Fit on the past, then refit, warm, up to the test. Both are published; the second becomes champion."""
+    past = _fit_until(bench, bench.split.policy, label="forecaster", warm_start=None)
+    current = _fit_until(bench, bench.split.test, label="forecaster, refit", warm_start=past)
+    bench.store.promote(FORECASTER, bench.store.versions(FORECASTER)[-1])
+    return Forecasters(past=past, current=current)
+
+
+def _fit_until(bench: Workbench, period: int, *, label: str, warm_start: Forecaster | None) -> Forecaster:
+    forecast = bench.settings.forecast
+    epochs = forecast.epochs if warm_start is None else forecast.refit_epochs
+    with stage(f"Train the {label}", total=epochs) as running:
+        fitted = fit_forecaster(
+            bench.panel.until(period),
+            settings=bench.settings,
+            warm_start=warm_start,
+            on_epoch=lambda row: running.advance(note=_wql_note(row)),
+        )
+    _publish(
+        bench,
+        FORECASTER,
+        kind="lstm-attention",
+        until_on=bench.date_on(period),
+        metrics={"learning_curve": [asdict(row) for row in fitted.history]},
+        write=fitted.save,
+    )
+    return fitted
+
+
+def _wql_note(row: EpochRow) -> str | None:
+    return None if row.validation_wql is None else f"validation WQL {row.validation_wql:.3f}"
+
+
+def find_forecasters(bench: Workbench) -> Forecasters:
+    """Published forecasters of this data and split, trained now where there are none."""
+    past, current = (_find_forecaster(bench, period) for period in (bench.split.policy, bench.split.test))
+    if past is None or current is None:
+        return train_forecasters(bench)
+    return Forecasters(past=past, current=current)
+
+
+def _find_forecaster(bench: Workbench, period: int) -> Forecaster | None:
+    config = bench.settings.forecast.model_dump(mode="json")
+    for version in bench.store.versions(FORECASTER)[::-1]:
+        stored = bench.store.load(FORECASTER, version)
+        manifest = stored.manifest
+        made_of = (manifest.trained_until_on, manifest.data_digest, manifest.config["forecast"], manifest.seed)
+        if made_of == (bench.date_on(period), bench.dataset.digest, config, bench.settings.seed):
+            return Forecaster.load(stored.folder)
+    return None
+
+
+def train_recommender(bench: Workbench) -> tuple[Recommender, list[dict[str, Any]]]:
+    """Fit on everything before the test, judge on each user's first basket in it, publish and promote."""
+    orders, events = _required(bench, "orders"), bench.dataset.table("events")
+    cut_on, end_on = bench.date_on(bench.split.test), bench.date_on(bench.split.end)
+    settings = bench.settings.recommender
+    interactions = make_interactions(orders, events, until=cut_on, settings=settings)
+    with stage("Train the recommender", total=settings.epochs) as running:
+        fitted = fit_recommender(interactions, settings=bench.settings, on_epoch=lambda row: running.advance())
+    holdout = hold_out_tables(fitted.histories, orders, events, since=cut_on, until=end_on)
+    rows = evaluate(fitted, holdout, protocol=f"first basket from {cut_on} on")
+    stored = _publish(
+        bench,
+        RECOMMENDER,
+        kind="blend",
+        until_on=cut_on,
+        metrics={"test": rows, "validation": fitted.validation, "learning_curve": fitted.learning_curve},
+        write=fitted.save,
+    )
+    bench.store.promote(RECOMMENDER, stored.version)
+    return fitted, rows
+
+
+def train_policies(bench: Workbench, forecasters: Forecasters, *, resume: bool) -> PolicyOutcome:
+    """Tune, train, replay and gate; publish and promote what serves in each category.
+
+    Parameters
+    ----------
+    resume
+        Keep trials that an earlier run with the same inputs has finished or begun; else begin all anew.
+    """
+    split, panel, settings = bench.split, bench.panel, bench.settings
+    run_folder = settings.home / "runs" / "policies"
+    if not resume:
+        shutil.rmtree(run_folder, ignore_errors=True)
+    terms, assumed = make_supply_terms(
+        bench.dataset.table("supply_terms"), panel=panel.until(split.policy), settings=settings
+    )
+    with stage("Forecast every period that policies are trained and judged on"):
+        windows = make_windows(
+            panel, split=split, past=forecasters.past, current=forecasters.current, terms=terms, settings=settings
+        )
+    with stage("Tune, train and replay the policies", total=1) as running:
+        study = study_policies(
+            windows,
+            category_ids_S=panel.index.category_ids_S,
+            settings=settings,
+            run_folder=run_folder,
+            on_progress=_TrialFollower(running),
+        )
+    _publish_policies(bench, study)
+    return PolicyOutcome(study=study, assumed=assumed)
+
+
+class _TrialFollower:
+    """Shows the last update of any trial, and how far all that have begun are together."""
+
+    def __init__(self, running: Stage) -> None:
+        self._running = running
+        self._share_of: dict[tuple[str, str], float] = {}
+
+    def __call__(self, update: TrialUpdate) -> None:
+        """Take an update."""
+        self._share_of[update.category, update.algorithm] = 1.0 if update.state == "finished" else update.share
+        done = sum(share == 1.0 for share in self._share_of.values())
+        self._running.advance(
+            0,
+            note=f"{done} trials done; {update.category} {update.algorithm}: {update.share:.0%} of its budget, "
+            f"{update.validation_cost:.3f} of the textbook rule's cost",
+        )
+
+
+def _publish_policies(bench: Workbench, study: PolicyStudy) -> None:
+    # The gate has seen the test: what it let through may decide from the end of history on, not before.
+    until_on = bench.date_on(bench.split.end)
+    _publish_policy(bench, DEFAULT_POLICY, study.default, until_on=until_on, metrics={})
+    for category, policy in study.policies.items():
+        metrics = {
+            "category_id": category,
+            "decision": asdict(study.decisions[category]),
+            "test": study.reports[category].to_dict(),
+        }
+        _publish_policy(bench, f"policy/{slug_of(category)}", policy, until_on=until_on, metrics=metrics)
+
+
+def _publish_policy(
+    bench: Workbench,
+    name: str,
+    policy: ClassicalPolicy | ExportedPolicy,
+    *,
+    until_on: date,
+    metrics: dict[str, Any],
+) -> None:
+    stored = _publish(
+        bench,
+        name,
+        kind=policy.name,
+        until_on=until_on,
+        metrics=metrics,
+        write=lambda folder: save_policy(policy, folder),
+    )
+    bench.store.promote(name, stored.version)
+
+
+def _publish(
+    bench: Workbench,
+    name: str,
+    *,
+    kind: str,
+    until_on: date,
+    metrics: dict[str, Any],
+    write: Callable[[Path], None],
+) -> StoredVersion:
+    manifest = make_manifest(
+        name,
+        kind=kind,
+        seed=bench.settings.seed,
+        trained_until_on=until_on,
+        config=bench.settings.model_dump(mode="json"),
+        data_digest=bench.dataset.digest,
+        metrics=metrics,
+    )
+    with bench.store.writing(name) as draft:
+        write(draft)
+        return bench.store.publish(draft, manifest)
+
+
+def _required(bench: Workbench, name: str) -> pa.Table:
+    table = bench.dataset.table(name)
+    if table is None:
+        raise DataError(
+            f"the dataset has no table '{name}'; configure [data.tables.{name}] and run 'restock data load'"
+        )
+    return table
