@@ -216,7 +216,7 @@ def make_dqn_config(
         replay_buffer_config={"type": "EpisodeReplayBuffer", "no_local_replay_buffer": True},
     )
     config.minibatch_size = settings.minibatch_size
-    exploration = (settings.epsilon, settings.epsilon / 10, steps)
+    exploration = (settings.temperature, settings.temperature / 10, settings.epsilon, steps)
     config.rl_module(
         rl_module_spec=RLModuleSpec(
             module_class=QNetwork, model_config={"hidden": settings.hidden, "num_features": len(OBSERVATION_NAMES), "exploration": exploration}

@@ -125,11 +125,18 @@ class QNetwork(_ScoringModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
         return self.compute_q_values(batch)
 
     def _forward_exploration(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
-        start, end, steps = self.model_config["exploration"]
+        """Boltzmann exploration, and a few uniform actions.
+
+        Orders of nearly the same value are tried often, ruinous ones rarely: an n-step return from uniform exploration
+        says little about the greedy policy.
+        """
+        start, end, epsilon, steps = self.model_config["exploration"]
         share = min(1.0, float(batch["timestep"]) / steps)
-        epsilon = start + (end - start) * share
+        temperature = start * (end / start) ** share
         advantage_NA = self.scorer(self._seen(batch))
-        is_random_N = torch.rand(len(advantage_NA)) < epsilon
-        random_N = torch.randint(advantage_NA.shape[1], (len(advantage_NA),))
-        action_N = torch.where(is_random_N, random_N, advantage_NA.argmax(1))
+        noise_NA = torch.empty_like(advantage_NA).exponential_().log_()
+        chosen_N = (advantage_NA / temperature - noise_NA).argmax(1)
+        is_random_N = torch.rand(len(chosen_N)) < epsilon
+        random_N = torch.randint(advantage_NA.shape[1], (len(chosen_N),))
+        action_N = torch.where(is_random_N, random_N, chosen_N)
         return {Columns.ACTIONS: action_N, Columns.ACTION_LOGP: torch.zeros(len(action_N))}
