@@ -18,19 +18,35 @@ def at(day: float) -> datetime:
     return DAY_ZERO + timedelta(days=day)
 
 
-def orders_of(lines: Iterable[tuple[str | None, str, str, float] | tuple[str | None, str, str, float, float]]) -> pa.Table:
+def orders_of(
+    lines: Iterable[tuple[str | None, str, str, float] | tuple[str | None, str, str, float, float]],
+) -> pa.Table:
     """Rows (user, order, item, day) or (user, order, item, day, quantity)."""
     rows = [
-        {"user_id": user, "order_id": order, "item_id": item, "ordered_at": at(day), "sold_qty": rest[0] if rest else 1.0}
+        {
+            "user_id": user,
+            "order_id": order,
+            "item_id": item,
+            "ordered_at": at(day),
+            "sold_qty": rest[0] if rest else 1.0,
+        }
         for user, order, item, day, *rest in lines
     ]
     return pa.Table.from_pylist(rows, schema=ORDERS)
 
 
-def events_of(rows: Iterable[tuple[str | None, str, float, str] | tuple[str | None, str, float, str, float]]) -> pa.Table:
+def events_of(
+    rows: Iterable[tuple[str | None, str, float, str] | tuple[str | None, str, float, str, float]],
+) -> pa.Table:
     """Rows (user, item, day, type) or (user, item, day, type, rating)."""
     filled = [
-        {"user_id": user, "item_id": item, "occurred_at": at(day), "event_type": kind, "rating": rest[0] if rest else None}
+        {
+            "user_id": user,
+            "item_id": item,
+            "occurred_at": at(day),
+            "event_type": kind,
+            "rating": rest[0] if rest else None,
+        }
         for user, item, day, kind, *rest in rows
     ]
     return pa.Table.from_pylist(filled, schema=EVENTS)

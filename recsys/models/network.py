@@ -1,7 +1,8 @@
 """The network of the sequence model: embeddings, a causal transformer or a GRU, and the sampled softmax.
 
-SASRec (Kang & McAuley 2018) with, in addition: behaviour and time-gap embeddings, targets from the whole next basket,
-an item bias, and a softmax over sampled negatives corrected for how they were drawn instead of one negative.
+SASRec (Kang & McAuley 2018) with, in addition: behaviour and time-gap embeddings, the mean of the items so far added
+to the output, targets from the whole next basket, an item bias, and a softmax over sampled negatives corrected for how
+they were drawn instead of one negative.
 
 Shapes: B windows in a batch, L events, M targets per event, I items, C candidates, D width.
 """
@@ -55,6 +56,7 @@ class SequenceNetwork(nn.Module):
         self.dropout = nn.Dropout(shape.dropout)
         self.body: nn.Module = _Transformer(shape) if shape.kind == "transformer" else _Gru(shape)
         self.norm = nn.LayerNorm(width)
+        self.bag_D = nn.Parameter(torch.ones(width))
         nn.init.normal_(self.item.weight, std=width**-0.5)
         nn.init.normal_(self.position.weight, std=0.02)
         # A behaviour or gap that training never showed then changes nothing.
@@ -64,9 +66,11 @@ class SequenceNetwork(nn.Module):
     def encode(self, item_BL: Tensor, behaviour_BL: Tensor, gap_BL: Tensor) -> Tensor:
         """Vector after each event, shape (B, L, D); item -1 is padding and stands only behind the real events."""
         steps = torch.arange(item_BL.shape[1], device=item_BL.device)
-        inputs = self.item(item_BL.clamp(min=0)) * self.shape.hidden**0.5 + self.position(steps)
-        inputs = inputs + self.behaviour(behaviour_BL) + self.gap(gap_BL)
-        return self.norm(self.body(self.dropout(inputs)))
+        items_BLD = self.item(item_BL.clamp(min=0)) * self.shape.hidden**0.5
+        inputs_BLD = items_BLD + self.position(steps) + self.behaviour(behaviour_BL) + self.gap(gap_BL)
+        # Straight from the items so far to the answer: repeats and items of one kind need not be learned by attention.
+        bag_BLD = items_BLD.cumsum(dim=1) / (steps + 1)[:, None]
+        return self.norm(self.body(self.dropout(inputs_BLD))) + self.bag_D * bag_BLD
 
     def logits(self, hidden_BD: Tensor) -> Tensor:
         """Score of every item, shape (B, I)."""
@@ -84,7 +88,8 @@ class SequenceNetwork(nn.Module):
         """Mean cross-entropy of the targets against the candidates.
 
         ``log_draws_C`` is the log of how often a candidate was expected to be drawn; taking it off a candidate's score
-        makes the sum over candidates an unbiased estimate of the sum over all items (Bengio & Senécal 2008).
+        makes the sum over candidates an unbiased estimate of the sum over all items (Bengio & Senécal 2008). With every
+        item as a candidate the loss is exact.
         """
         real_BL = target_BLM[..., 0] >= 0
         hidden_ND = self.encode(item_BL, behaviour_BL, gap_BL)[real_BL]
@@ -92,6 +97,8 @@ class SequenceNetwork(nn.Module):
         positive_NM = torch.einsum("nd,nmd->nm", hidden_ND, self.item(target_NM)) + self.bias_I[target_NM]
         negative_NC = hidden_ND @ self.item(candidate_C).T + self.bias_I[candidate_C] - log_draws_C
         rest_N = torch.logsumexp(negative_NC, dim=1, keepdim=True)
+        if len(candidate_C) == self.shape.num_items:
+            return (rest_N - positive_NM).mean()
         return (torch.logaddexp(positive_NM, rest_N) - positive_NM).mean()
 
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
+from behaviour_log import at, events_of, orders_of, random_orders, read
 
 from cluster.errors import DataError
 from recsys.holdout import hold_out_days, hold_out_last_basket, hold_out_next_basket, hold_out_tables
-from tests.behaviour_log import at, events_of, orders_of, random_orders, read
 
 LINES = [
     ("a", "1", "x", 1),

@@ -3,13 +3,13 @@ from datetime import date
 import numpy as np
 import pyarrow as pa
 import pytest
+from behaviour_log import at, events_of, orders_of, random_orders, read
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.config import RecommenderSettings
 from cluster.errors import DataError
 from recsys.interactions import BEHAVIOURS, PURCHASE, make_interactions, rows_of, seconds_of
-from tests.behaviour_log import at, events_of, orders_of, random_orders, read
 
 ARRAYS = ("user_ids_U", "item_ids_I", "offset_U1", "item_E", "behaviour_E", "basket_E", "time_E", "now_U")
 

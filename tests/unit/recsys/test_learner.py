@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+import torch
+from behaviour_log import ANYTHING, random_orders, read
+
+from recsys.learner import SequenceLearner, TrainingPlan, encode_last, make_batches, network_shape, window_options
+from recsys.models.network import SequenceNetwork
+from recsys.models.sequence import SequenceModel
+from recsys.windows import make_windows, user_table
+
+SETTINGS = ANYTHING.model_copy(update={"hidden": 8, "max_sequence": 10, "batch_size": 8, "epochs": 3})
+LOG = read(random_orders(seed=5))
+WINDOWS = make_windows(user_table(LOG, seed=0), **window_options(LOG, settings=SETTINGS, seed=0))
+
+
+def new_learner(*, refit_steps=2, num_negatives=5, judge=None):
+    torch.manual_seed(0)
+    network = SequenceNetwork(network_shape(SETTINGS, num_items=LOG.num_items))
+    plan = TrainingPlan(
+        epochs=2, steps_per_epoch=4, refit_steps=refit_steps, learning_rate=1e-2, num_negatives=num_negatives, seed=3
+    )
+    return SequenceLearner(network, plan=plan, count_I=np.bincount(LOG.item_E, minlength=LOG.num_items), judge=judge)
+
+
+def run(learner):
+    while learner.phase != "done":
+        learner.run_epoch(make_batches(WINDOWS, batch_size=8, seed=len(learner.history)))
+    return learner
+
+
+def weights(learner):
+    return {name: values.numpy().copy() for name, values in learner.network.state_dict().items()}
+
+
+def assert_equal_weights(left, right):
+    for name, values in left.items():
+        np.testing.assert_array_equal(values, right[name], err_msg=name)
+
+
+def test_a_resumed_run_ends_where_an_unbroken_one_ends():
+    unbroken = run(new_learner())
+    broken = new_learner()
+    broken.run_epoch(make_batches(WINDOWS, batch_size=8, seed=0))
+    resumed = new_learner()
+    resumed.restore(broken.state())
+    assert_equal_weights(weights(unbroken), weights(run(resumed)))
+    assert [row["phase"] for row in resumed.history] == ["learn", "learn", "refit"]
+    assert [row["loss"] for row in resumed.history] == [row["loss"] for row in unbroken.history]
+
+
+def test_the_best_epoch_is_kept_and_refitted():
+    verdicts = iter([0.5, 0.1])
+    learner = new_learner(judge=lambda network: next(verdicts), refit_steps=1)
+    learner.run_epoch(make_batches(WINDOWS, batch_size=8, seed=0))
+    first = weights(learner)
+    learner.run_epoch(make_batches(WINDOWS, batch_size=8, seed=1))
+    assert_equal_weights({name: values.numpy() for name, values in learner.best.items()}, first)
+    row = learner.run_epoch([])
+    assert (row["phase"], row["loss"], row["ndcg"]) == ("refit", None, None)
+    assert_equal_weights(weights(learner), first)
+
+
+def test_with_every_item_as_candidate_the_loss_is_the_cross_entropy():
+    learner = new_learner(num_negatives=1_000)
+    inputs = [torch.as_tensor(WINDOWS[name], dtype=torch.int64) for name in WINDOWS]
+    target_WLM = inputs[3]
+    learner.network.eval()
+    with torch.no_grad():
+        real = target_WLM[..., 0] >= 0
+        logits = learner.network.logits(learner.network.encode(*inputs[:3])[real])
+        repeated = logits[:, None, :].expand(-1, target_WLM.shape[-1], -1)
+        expected = torch.nn.functional.cross_entropy(repeated.reshape(-1, LOG.num_items), target_WLM[real].reshape(-1))
+        torch.testing.assert_close(learner.network(*inputs, *learner._candidates()), expected)
+
+
+def test_sampled_candidates_estimate_the_sum_over_all_items():
+    learner = new_learner(num_negatives=6)
+    value_I = torch.arange(1.0, LOG.num_items + 1)
+    torch.manual_seed(0)
+    estimates = []
+    for _ in range(4_000):
+        candidate_C, log_draws_C = learner._candidates()
+        estimates.append((value_I[candidate_C] / log_draws_C.exp()).sum().item())
+    assert np.mean(estimates) == pytest.approx(value_I.sum().item(), rel=0.02)
+
+
+def test_the_seed_decides_everything():
+    first, second = SequenceModel(settings=SETTINGS, seed=1).fit(LOG), SequenceModel(settings=SETTINGS, seed=1).fit(LOG)
+    other = SequenceModel(settings=SETTINGS, seed=2).fit(LOG)
+    np.testing.assert_array_equal(first.score_UI(LOG), second.score_UI(LOG))
+    assert not np.array_equal(first.score_UI(LOG), other.score_UI(LOG))
+
+
+def test_a_short_history_gives_the_same_vector_alone_and_beside_a_long_one():
+    network = SequenceNetwork(network_shape(SETTINGS, num_items=LOG.num_items)).eval()
+    both = LOG.take(np.array([0, 1]))
+    both = both.keep((both.user_E == 1) | (np.arange(both.num_events) < 2))
+    assert np.diff(both.offset_U1)[1] > 5
+    torch.testing.assert_close(encode_last(network, both)[0], encode_last(network, both.take(np.array([0])))[0])
+    assert (encode_last(network, LOG.take(np.array([-1]))) == 0).all()
