@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from cluster.config import AssumptionSettings, Settings
 from cluster.errors import DataError
-from cluster.panel import Calendar, DemandPanel, SeriesIndex
+from cluster.panel import DemandPanel, SeriesIndex
 from cluster.schema import DEFAULT_LOCATION, Col
 from rl.inventory import CostRates, FloatArray, IntArray, SupplyTerms
 
@@ -93,11 +93,6 @@ def make_supply_terms(
         costs=costs,
     )
     return terms, tuple(notes.sentences)
-
-
-def lead_time_jitter_periods(rules: AssumptionSettings, *, calendar: Calendar) -> int:
-    """Periods that a delivery is early or late at most: days rounded to the nearest period."""
-    return round(rules.lead_time_jitter_days / calendar.period_days)
 
 
 def mean_demand_of_history_S(panel: DemandPanel) -> WideArray:

@@ -9,7 +9,7 @@ from inventory_cases import make_panel
 
 from cluster.config import AssumptionSettings, Settings
 from cluster.errors import DataError
-from rl.assumptions import lead_time_jitter_periods, make_supply_terms
+from rl.assumptions import make_supply_terms
 from rl.constraints import is_review_period_S
 
 RULES = AssumptionSettings(
@@ -147,10 +147,3 @@ def test_a_bad_row_is_named(column, value, message):
 def test_two_rows_of_one_series_are_refused():
     with pytest.raises(DataError, match="row 3: item 001 at main is already in row 1"):
         terms_of(make_panel(np.ones((2, 5))), {"item_id": ["001", "000", "001"], "location_id": [None, None, "main"]})
-
-
-def test_jitter_in_periods():
-    daily, weekly = make_panel(np.ones((1, 5))), make_panel(np.ones((1, 5)), period_days=7)
-    rules = AssumptionSettings(lead_time_jitter_days=2)
-    assert lead_time_jitter_periods(rules, calendar=daily.calendar) == 2
-    assert lead_time_jitter_periods(rules, calendar=weekly.calendar) == 0
