@@ -1,0 +1,103 @@
+"""``restock train recommender``; the root mounts this function as a command."""
+
+import json
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cluster.artifacts import ArtifactStore, StoredVersion, make_manifest
+from cluster.config import Settings, load_settings
+from cluster.dataset import Dataset, open_dataset
+from cluster.errors import DataError
+from cluster.options import ConfigOption, JsonOption, SetOption, UntilOption
+from cluster.progress import stage
+from cluster.runtime import connect
+
+if TYPE_CHECKING:
+    from recsys.predict import Recommender
+
+NAME = "recommender"
+KIND = "blend"
+
+
+def train_recommender(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    until: UntilOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the recommender on all history before a day, publish it and make it champion."""
+    settings = load_settings(config, overrides=overrides or ())
+    dataset = open_dataset(settings)
+    until_on = _day(until) or dataset.calendar.date_on(dataset.num_periods)
+    fitted = _fit(dataset, settings=settings, until_on=until_on)
+    stored = _publish(fitted, settings=settings, dataset=dataset, until_on=until_on)
+    if as_json:
+        facts = {"learning_curve": fitted.learning_curve, "validation": fitted.validation}
+        print(json.dumps({"version": stored.version, "trained_until_on": str(until_on), **facts}))
+        return
+    title = f"{NAME} {stored.version}, trained until {until_on}: Recall@10 and NDCG@10 on validation"
+    _show(fitted.validation, title=title)
+
+
+def _fit(dataset: Dataset, *, settings: Settings, until_on: date) -> "Recommender":
+    from recsys.interactions import make_interactions  # here: polars and torch take seconds to import
+    from recsys.train import fit_recommender
+
+    orders = dataset.table("orders")
+    if orders is None:
+        raise DataError("the dataset has no orders; configure [data.tables.orders] and run 'restock data load'")
+    events = dataset.table("events")
+    interactions = make_interactions(orders, events, until=until_on, settings=settings.recommender)
+    with (
+        connect(settings.runtime),
+        stage("Train the recommender", total=settings.recommender.epochs + 1) as running,
+    ):
+        return fit_recommender(
+            interactions,
+            settings=settings,
+            on_epoch=lambda row: running.advance(note=f"loss {row['loss']:.3f}"),
+        )
+
+
+def _publish(fitted: "Recommender", *, settings: Settings, dataset: Dataset, until_on: date) -> StoredVersion:
+    store = ArtifactStore(settings.home / "models")
+    manifest = make_manifest(
+        NAME,
+        kind=KIND,
+        seed=settings.seed,
+        trained_until_on=until_on,
+        config=settings.model_dump(mode="json"),
+        data_digest=dataset.digest,
+        metrics={"validation": fitted.validation, "learning_curve": fitted.learning_curve},
+    )
+    with store.writing(NAME) as draft:
+        fitted.save(draft)
+        stored = store.publish(draft, manifest)
+    store.promote(NAME, stored.version)
+    return stored
+
+
+def _day(text: str | None) -> date | None:
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text}: write the day as YYYY-MM-DD", param_hint="--until") from error
+
+
+def _show(rows: list[dict[str, Any]], *, title: str) -> None:
+    if not rows:
+        Console().print("nothing could be held out to choose weights on; default weights serve", highlight=False)
+        return
+    table = Table("model", title=title)
+    for heading in ("recall", "NDCG", "weight"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        weight = "" if row["weight"] is None else f"{row['weight']:g}"
+        table.add_row(row["model"], f"{row['recall_at_10']:.4f}", f"{row['ndcg_at_10']:.4f}", weight)
+    Console().print(table)
