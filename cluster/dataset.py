@@ -26,14 +26,14 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from cluster.config import Settings
-from cluster.errors import DataError
+from cluster.errors import ConfigError, DataError
 from cluster.ingest import Input, Load, Loaded, find_input
 from cluster.panel import Calendar, DemandPanel
 from cluster.quality import QualityReport
 from cluster.reading import PanelReader
 from cluster.runtime import connect
 from cluster.schema import TABLES
-from cluster.shards import Runner, run_here, run_on_ray
+from cluster.shards import Runner, run_on_ray
 from cluster.split import make_split
 
 
@@ -180,7 +180,9 @@ def load_dataset(settings: Settings, *, today: date | None = None, run: Runner |
     return _read(root / found.digest, settings)
 
 
-def check_tables(settings: Settings, *, today: date | None = None, quarantine: Path | None = None) -> QualityReport:
+def check_tables(
+    settings: Settings, *, today: date | None = None, run: Runner | None = None, quarantine: Path | None = None
+) -> QualityReport:
     """Report of the configured input, as a load would give it, without loading it.
 
     Parameters
@@ -188,6 +190,8 @@ def check_tables(settings: Settings, *, today: date | None = None, quarantine: P
     quarantine
         Folder that receives the rows that break a rule; must not exist.
     """
+    if quarantine is not None and quarantine.exists():
+        raise ConfigError(f"--quarantine {quarantine}: exists; name a new folder, so that reports do not mix")
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"max_quarantine_share": 1.0})})
     root = _root(settings)
     with _drafting(root) as draft:
@@ -195,7 +199,7 @@ def check_tables(settings: Settings, *, today: date | None = None, quarantine: P
         folder = root / found.digest
         if not (folder / "dataset.json").exists():
             folder = draft
-            _fill(draft, found, settings, today, run_here)
+            _fill(draft, found, settings, today, run)
         if quarantine is not None and (folder / "quarantine").exists():
             shutil.copytree(folder / "quarantine", quarantine)
         return _read(folder, settings).report

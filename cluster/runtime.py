@@ -1,5 +1,6 @@
 """Ray, on a laptop or a cluster: one context manager that every verb enters."""
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -82,8 +83,10 @@ def _start_local(settings: RuntimeSettings) -> None:
 
 
 def _quiet_data() -> None:
-    """Ray Data's own progress bars would fight with ours."""
+    """Ray Data's own progress bars and notices would fight with ours."""
     from ray.data import DataContext
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
     context = DataContext.get_current()
     context.enable_progress_bars = False

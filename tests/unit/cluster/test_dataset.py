@@ -147,7 +147,7 @@ def test_too_many_bad_rows_stop_the_load_and_name_the_worst_rule(tmp_path):
     ):
         load(tmp_path, orders=orders)
     settings = make_settings(tmp_path, orders=tmp_path / "orders.parquet")
-    report = check_tables(settings, today=TODAY, quarantine=tmp_path / "bad")
+    report = check_tables(settings, today=TODAY, run=run_here, quarantine=tmp_path / "bad")
     assert report.tables[0].rows_quarantined == 60
     assert len(list((tmp_path / "bad" / "orders").glob("*.parquet"))) == 1
     assert list((tmp_path / "home" / "datasets" / "shop").iterdir()) == []
