@@ -14,6 +14,10 @@ class ProgressCallback(Callback):
     def __init__(self, tell: Callable[[str, State, dict[str, Any]], None]) -> None:
         self._tell = tell
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the display behind: Tune stores its callbacks, and a live one cannot be pickled."""
+        return {}
+
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         """Pass an evaluation on."""
         self._tell(trial.config["key"], "running", result)
