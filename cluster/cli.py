@@ -10,6 +10,7 @@ from rich.table import Table
 
 from cluster.config import Settings, load_settings
 from cluster.dataset import Dataset, check_tables, load_dataset
+from cluster.describe import describe_tables
 from cluster.options import ConfigOption, JsonOption, SetOption
 from cluster.quality import QualityReport
 
@@ -46,6 +47,12 @@ def check(
         print(json.dumps(report.to_dict()))
         return
     show_report(report, console=Console())
+
+
+@app.command("tables")
+def tables() -> None:
+    """Print every table and column that a shop may give, as Markdown."""
+    print(describe_tables(), end="")
 
 
 def describe_dataset(dataset: Dataset) -> dict[str, object]:

@@ -170,7 +170,9 @@ class PolicySettings(_Section):
     hidden: int = Field(64, ge=4, description="width of the two hidden layers")
     num_rows: int = Field(512, ge=1, description="simulated series stepped at once by a runner")
     rollout_periods: int = Field(32, ge=2, description="periods of a block, at most the policy periods")
-    restart_share: float = Field(0.25, ge=0, le=1, description="rows that begin anew, with another stock, at each block")
+    restart_share: float = Field(
+        0.25, ge=0, le=1, description="rows that begin anew, with another stock, at each block"
+    )
     budget_steps_ppo: int = Field(1_000_000, ge=1_000, description="series-periods simulated per trial")
     budget_steps_dqn: int = Field(600_000, ge=1_000, description="series-periods simulated per trial")
     learning_rate_ppo: float = Field(2e-3, gt=0, description="at the start; falls to a twentieth")

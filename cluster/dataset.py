@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil  # type: ignore[import-untyped]  # publishes no types
+import psutil
 import pyarrow as pa
 import pyarrow.parquet
 

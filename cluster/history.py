@@ -58,9 +58,7 @@ def find_history(last_second_of_day: Mapping[date, int], *, frequency: str) -> H
     first, last = days[0], days[-1]
     notes = []
     if _ends_early([last_second_of_day[day] for day in days]):
-        notes.append(
-            f"{last} is left out of the series: its orders stop hours earlier than on any day before"
-        )
+        notes.append(f"{last} is left out of the series: its orders stop hours before those of other days")
         last = days[-2]
     period_days = 7 if frequency == "W" else 1
     if period_days == 7 and len(days) > 1 and all((b - a).days % 7 == 0 for a, b in pairwise(days)):
