@@ -1,0 +1,138 @@
+"""The learners' arithmetic against slow oracles, without Ray: returns, advantages, replay, imitation, losses."""
+
+import pytest
+import torch
+from learning_cases import make_category
+
+from rl.env import make_env_data, replay_cost_S
+from rl.evaluate import replay
+from rl.imitation import learn_lesson, make_lesson
+from rl.network import OBSERVATION_NAMES, make_mlp
+from rl.observation import anchored_grid
+from rl.policies.classical import ReorderPoint
+from rl.policies.dqn import ReplayConnector, ReplayRing, n_step_return
+from rl.policies.ppo import AdvantageConnector, generalised_advantage
+from rl.runner import Block
+
+GAMMA, LAMBDA = 0.9, 0.7
+
+
+@pytest.fixture
+def block():
+    torch.manual_seed(0)
+    return Block(
+        observation=torch.randn(7, 5, 3),
+        action=torch.randint(4, (6, 5)),
+        log_probability=-torch.rand(6, 5),
+        reward=torch.randn(6, 5),
+    )
+
+
+def test_advantages_are_the_sum_of_discounted_surprises(block):
+    value_TN = torch.randn(7, 5)
+    advantage_TN, target_TN = generalised_advantage(block.reward, value_TN, gamma=GAMMA, lambda_=LAMBDA)
+    for t in range(6):
+        surprise = [block.reward[k] + GAMMA * value_TN[k + 1] - value_TN[k] for k in range(6)]
+        expected = sum((GAMMA * LAMBDA) ** (k - t) * surprise[k] for k in range(t, 6))
+        assert advantage_TN[t].numpy() == pytest.approx(expected.numpy(), abs=1e-5)
+        assert target_TN[t].numpy() == pytest.approx((expected + value_TN[t]).numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 3, 6])
+def test_n_step_returns_are_discounted_sums(block, n):
+    total = n_step_return(block.reward, gamma=GAMMA, n=n)
+    assert len(total) == 6 - n + 1
+    for t in range(len(total)):
+        expected = sum(GAMMA**k * block.reward[t + k] for k in range(n))
+        assert total[t].numpy() == pytest.approx(expected.numpy(), abs=1e-5)
+
+
+def test_a_ring_keeps_the_latest_transitions():
+    ring = ReplayRing(capacity=10, seed=0)
+    for first in (0, 4, 8):
+        ring.add({"value": torch.arange(first, first + 4)})
+    assert len(ring) == 10
+    assert set(ring.draw(500)["value"].tolist()) == set(range(2, 12))
+    ring.add({"value": torch.arange(100, 125)})
+    assert set(ring.draw(500)["value"].tolist()) == set(range(115, 125))
+
+
+def test_a_ring_draws_only_what_it_has():
+    ring = ReplayRing(capacity=100, seed=0)
+    ring.add({"value": torch.tensor([7, 8])})
+    assert set(ring.draw(50)["value"].tolist()) == {7, 8}
+
+
+class OneModule:
+    """As much of RLlib's multi module as a connector asks for."""
+
+    def __init__(self):
+        self.weight = torch.nn.Parameter(torch.tensor([1.0, 2.0, 3.0]))
+
+    def __getitem__(self, module_id):
+        return self
+
+    def unwrapped(self):
+        return self
+
+    def parameters(self):
+        return iter([self.weight])
+
+    def compute_values(self, batch):
+        return batch["obs"] @ self.weight
+
+
+def test_a_replayed_transition_is_one_that_happened(block):
+    connector = ReplayConnector(gamma=GAMMA, n_step=2, capacity=100, batch_size=64, seed=0)
+    (batch,) = connector(rl_module=OneModule(), batch={}, episodes=[block]).values()
+    returns = block.reward[:-1] + GAMMA * block.reward[1:]
+    happened = {
+        tuple(block.observation[t, n].tolist()): (block.action[t, n], returns[t, n], block.observation[t + 2, n])
+        for t in range(5)
+        for n in range(5)
+    }
+    assert len(batch["obs"]) == 64
+    for row in range(64):
+        action, reward, after = happened[tuple(batch["obs"][row].tolist())]
+        assert batch["actions"][row] == action
+        assert batch["rewards"][row] == pytest.approx(float(reward), abs=1e-5)
+        assert torch.equal(batch["new_obs"][row], after)
+
+
+def test_a_ppo_batch_is_every_step_once_shuffled_with_standard_advantages(block):
+    connector = AdvantageConnector(gamma=GAMMA, lambda_=LAMBDA)
+    (batch,) = connector(rl_module=OneModule(), batch={}, episodes=[block, block]).values()
+    assert len(batch["obs"]) == 60
+    assert batch["advantages"].mean() == pytest.approx(0, abs=1e-5)
+    assert batch["advantages"].std() == pytest.approx(1, abs=1e-4)
+    seen = sorted(tuple(row) for row in batch["obs"].tolist())
+    assert seen == sorted(tuple(row) for row in block.observation[:-1].flatten(0, 1).tolist() * 2)
+    assert batch["obs"][:25].tolist() != block.observation[:-1].flatten(0, 1)[:25].tolist()
+    assert batch["obs"].requires_grad is False
+    assert not batch["obs"].is_inference()
+
+
+def test_blocks_are_cut_between_rows(block):
+    left, right = block[:12], block.slice(slice(12, None), len_lookback_buffer=1)
+    assert (len(left), len(right)) == (12, 18)
+    assert torch.equal(torch.cat([left.reward, right.reward], 1), block.reward)
+    assert torch.equal(torch.cat([left.observation, right.observation], 1), block.observation)
+    assert left.id_ != right.id_
+    with pytest.raises(ValueError, match="cannot be cut at steps 0 and 13"):
+        block[:13]
+
+
+def test_imitation_learns_a_rule_and_its_cost():
+    scenario = make_category(rows=10)
+    rule = ReorderPoint(cycle_service_level=0.8, order_periods=4.0)
+    baseline_S = replay(rule, scenario).cost_S / scenario.num_periods
+    data = make_env_data(scenario, baseline_cost_S=baseline_S, grid=anchored_grid(rule, scenario.terms))
+    lesson = make_lesson(rule, scenario, data=data, seed=0)
+    torch.manual_seed(0)
+    scorer = make_mlp(len(OBSERVATION_NAMES), hidden=32, num_outputs=data.grid.num_actions, output_gain=0.01)
+    assert learn_lesson(scorer, lesson, steps=0, seed=0) < 0.9
+    assert learn_lesson(scorer, lesson, steps=250, seed=0) > 0.97
+
+    with torch.inference_mode():
+        cost_S = replay_cost_S(data, lambda observation: scorer(observation).argmax(1))
+    assert cost_S.sum() == pytest.approx(baseline_S.sum(), rel=0.05)
