@@ -89,14 +89,17 @@ class UserRecommendations:
     def to_json(self, user: int) -> dict[str, Any]:
         """JSON form of one user's row, as ``schemas.RecommendationAnswer``."""
         rows = zip(
-            self.item_ids_UK[user].tolist(), _numbers(self.score_UK[user]), self.reason_UK[user].tolist(), strict=True
+            self.item_ids_UK[user].tolist(), self.score_UK[user].tolist(), self.reason_UK[user].tolist(), strict=True
         )
         return {
             "user_id": self.user_ids[user],
             "is_fallback": bool(self.is_fallback_U[user]),
             "model_version": self.model_version,
             "items": [
-                {"item_id": item_id, "score": score, "reason": reason} for item_id, score, reason in rows if item_id
+                # Scores of strangers are tiny, so that significant digits count.
+                {"item_id": item_id, "score": float(f"{score:.6g}"), "reason": reason}
+                for item_id, score, reason in rows
+                if item_id
             ],
         }
 

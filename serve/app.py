@@ -9,18 +9,21 @@
 Each box is a deployment with its own replicas, each arrow a deployment handle; what needs one model takes one hop.
 """
 
+import io
 import logging
+import re
 import socket
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from typing import Any
 
 from ray import serve
 
+from cluster import errors
 from cluster.artifacts import ArtifactStore, code_digest, digest_of
 from cluster.config import ServeSettings, Settings
 from cluster.dataset import open_dataset
-from cluster.errors import ConfigError, ConflictError
+from cluster.errors import ConfigError, ConflictError, RestockError
 from cluster.runtime import connect
 from serve.deployments import forecaster, policy, recommender
 from serve.deployments.forecaster import ForecasterReplica
@@ -33,6 +36,7 @@ from serve.ingress import Ingress
 APPLICATION = "restock"
 # The proxy gives up a little after the ingress has answered that it is late.
 _PROXY_GRACE_S = 5.0
+_OUR_ERROR = re.compile(r"^cluster\.errors\.(\w+): (.*?)\s*(?=\n\S*Error|\Z)", re.MULTILINE | re.DOTALL)
 _QUIET = {"log_level": "ERROR", "enable_access_log": False}
 
 
@@ -101,19 +105,24 @@ def serving_versions(settings: Settings) -> dict[str, dict[str, Any]]:
 class ServiceHandle:
     """A running service: ``url`` to call, :meth:`refresh` to swap models, :meth:`stop` or ``with`` to end it."""
 
-    def __init__(self, settings: Settings, *, url: str, ray_context: ExitStack) -> None:
+    def __init__(self, settings: Settings, *, url: str, running: ExitStack) -> None:
         self.url = url
         self._settings = settings
-        self._ray_context = ray_context
+        self._running = running
 
     def refresh(self) -> None:
-        """Serve what the champion aliases and the current dataset are now; requests go on meanwhile."""
+        """Serve what the champion aliases and the current dataset are now; requests go on meanwhile.
+
+        Raises
+        ------
+        ArtifactError, DataError
+            If one of them does not load: the replicas go on with what they have.
+        """
         _run(self._settings)
 
     def stop(self) -> None:
         """End the service, and Ray if :func:`start` started it. May be called twice."""
-        with self._ray_context:
-            serve.shutdown()
+        _end(self._running)
 
     def __enter__(self) -> "ServiceHandle":
         return self
@@ -138,32 +147,56 @@ def start(settings: Settings) -> ServiceHandle:
     """
     serving_versions(settings)
     host, port = settings.serve.host, _free_port(settings.serve)
-    ray_context = ExitStack()
-    with ray_context:
-        ray_context.enter_context(connect(settings.runtime))
-        logging.getLogger("ray.serve").setLevel(logging.ERROR)
-        _check_alone()
-        limits = Limits(max_body_bytes=settings.serve.max_body_bytes, timeout_s=settings.serve.request_timeout_s)
-        try:
-            serve.start(
-                proxy_location="HeadOnly",
-                http_options={"host": host, "port": port, "request_timeout_s": limits.timeout_s + _PROXY_GRACE_S},
-                logging_config=_QUIET,
-                controller_options={"runtime_env": {"env_vars": proxy_environment(limits)}},
-            )
-            _run(settings)
-        except RuntimeError as error:
-            serve.shutdown()
-            raise ConfigError(
-                f"the service does not start ({error}); 'restock doctor' checks the installation"
-            ) from error
-        url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
-        return ServiceHandle(settings, url=url, ray_context=ray_context.pop_all())
-    raise AssertionError("unreachable: the context does not swallow errors")
+    running = ExitStack()
+    try:
+        _begin(settings, running=running, port=port)
+    except BaseException:
+        _end(running)
+        raise
+    return ServiceHandle(settings, url=f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}", running=running)
+
+
+def _begin(settings: Settings, *, running: ExitStack, port: int) -> None:
+    limits = Limits(max_body_bytes=settings.serve.max_body_bytes, timeout_s=settings.serve.request_timeout_s)
+    proxy_timeout_s = limits.timeout_s + _PROXY_GRACE_S
+    running.enter_context(connect(settings.runtime))
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    _check_alone()
+    running.callback(serve.shutdown)
+    serve.start(
+        proxy_location="HeadOnly",
+        http_options={"host": settings.serve.host, "port": port, "request_timeout_s": proxy_timeout_s},
+        logging_config=_QUIET,
+        controller_options={"runtime_env": {"env_vars": proxy_environment(limits)}},
+    )
+    _run(settings)
+
+
+def _end(running: ExitStack) -> None:
+    # Ray prints that the controller, which ends itself, has died.
+    with redirect_stdout(io.StringIO()):
+        running.close()
+
+
+def failure_of(message: str) -> RestockError:
+    """What stopped a replica, out of the tracebacks that Serve reports; the class is kept where it is one of ours."""
+    found = _OUR_ERROR.findall(message)
+    if not found:
+        last_line = message.strip().rpartition("\n")[2]
+        return ConfigError(f"the service does not start ({last_line}); 'restock doctor' checks the installation")
+    name, text = found[-1]
+    kind: type[RestockError] = getattr(errors, name, ConfigError)
+    return kind(text.strip())
 
 
 def _run(settings: Settings) -> None:
-    serve.run(build(settings), name=APPLICATION, route_prefix="/", logging_config=_QUIET)
+    try:
+        serve.run(build(settings), name=APPLICATION, route_prefix="/", logging_config=_QUIET)
+    except RuntimeError as error:
+        applications = serve.status().applications
+        deployments = applications[APPLICATION].deployments.values() if APPLICATION in applications else ()
+        messages = [deployment.message for deployment in deployments if deployment.message]
+        raise failure_of("\n".join(messages) or str(error)) from error
 
 
 def _check_alone() -> None:

@@ -23,15 +23,14 @@ def serve_command(
 
     given = [*(overrides or ()), *([f"serve.port={port}"] if port is not None else [])]
     settings = load_settings(config, overrides=given)
-    console = Console(highlight=False)
-    with console.status("starting the service"):
+    with Console(stderr=True).status("Starting the service"):
         service = start(settings)
     with service:
-        console.print(f"serving at {service.url} (interactive documentation: {service.url}/docs)\n")
+        print(f"Serving at {service.url}, documentation at {service.url}/docs\n")
         print("\n\n".join(example_calls(service.url)))
-        console.print("\nCtrl-C ends it")
+        print("\nCtrl-C ends it", flush=True)
         wait_for_signal()
-        console.print("stopping")
+        print("Stopping", flush=True)
 
 
 def example_calls(url: str) -> list[str]:

@@ -113,6 +113,7 @@ class TestRecommendations:
         answer = client.get("/v1/recommendations", params={"user_id": "nobody"}).json()
         assert answer["is_fallback"] is True
         assert answer["items"][0]["reason"] == "popular in the last weeks"
+        assert len({item["score"] for item in answer["items"]}) > 1
 
     def test_no_more_items_than_there_are(self, client: TestClient) -> None:
         answer = client.get("/v1/recommendations", params={"user_id": "user-1", "k": 100}).json()
