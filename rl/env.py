@@ -133,9 +133,9 @@ def make_env_data(scenario: ReplayScenario, *, baseline_cost_S: FloatArray, grid
 class ReplayEnv:
     """Rows of a packed replay, restarted at random series, periods and stocks.
 
-    Beside every row a shadow row is ordered for by the grid's anchor, an (s, S) rule, from the same opening stock through
-    the same demand and lead times. The reward is what the row saved against its shadow: the luck of demand, which no
-    order can change, is in both and cancels.
+    Beside every row a shadow row is ordered for by the grid's anchor, an (s, S) rule, from the same opening stock
+    through the same demand and lead times. The reward is what the row saved against its shadow: the luck of demand,
+    which no order can change, is in both and cancels.
 
     Parameters
     ----------
@@ -276,8 +276,8 @@ def _observe_state(context: Context, state: InventoryState) -> Tensor:
 def _make_hindsight(data: EnvData, context: Context) -> Tensor:
     """Demand of the next periods, summed, less its expectation, scaled: one row per (period, series).
 
-    A critic that sees what is coming leaves the luck of demand out of the advantages; the actor never sees it (Mao et al.
-    2019: a baseline may depend on inputs that no action changes).
+    A critic that sees what is coming leaves the luck of demand out of the advantages; the actor never sees it (Mao et
+    al. 2019: a baseline may depend on inputs that no action changes).
     """
     T, S = data.demand_TS.shape
     padded_TS = np.concatenate([data.demand_TS, np.repeat(data.demand_TS.mean(0, keepdims=True), _HINDSIGHT, axis=0)])

@@ -1,8 +1,8 @@
 """A learned policy's first lesson: do as the tuned textbook rule does.
 
 The rule orders through the training replay in several copies with scattered opening stocks; a share of its orders is
-replaced by random ones, so that the states around its path are seen too. Every state is labelled with the action closest to
-the rule's wish. Learning then starts from the rule instead of from noise; it is free to leave it.
+replaced by random ones, so that the states around its path are seen too. Every state is labelled with the action
+closest to the rule's wish. Learning then starts from the rule instead of from noise; it is free to leave it.
 
 Shapes: M samples, N rows (copies x series), F observation columns, A actions.
 """
@@ -53,7 +53,9 @@ def make_lesson(policy: Policy, scenario: ReplayScenario, *, data: EnvData, seed
         position_N = torch.from_numpy(state.inventory_position_S)
         wish_N = policy.order_quantity_S(state, forecast.take(rows), terms)
         action_N = nearest_action(now, torch.from_numpy(wish_N), position_N)
-        seen.append((observe(now, torch.from_numpy(inputs["net_S"]), torch.from_numpy(inputs["on_order_SL"])), action_N))
+        seen.append(
+            (observe(now, torch.from_numpy(inputs["net_S"]), torch.from_numpy(inputs["on_order_SL"])), action_N)
+        )
         drawn_N = torch.from_numpy(random.integers(data.grid.num_actions, size=len(rows)))
         is_random_N = random.random(len(rows)) < _RANDOM_SHARE
         wish_N = np.where(is_random_N, order_wish(now, drawn_N, position_N).numpy(), wish_N)
@@ -63,9 +65,7 @@ def make_lesson(policy: Policy, scenario: ReplayScenario, *, data: EnvData, seed
             terms=terms,
             is_review_S=is_review_period_S(terms, period=data.first_period + period),
         )
-        simulator.step(
-            order_N, demand_N=data.demand_TS[period, rows], lead_time_N=data.lead_time_TS[period, rows]
-        )
+        simulator.step(order_N, demand_N=data.demand_TS[period, rows], lead_time_N=data.lead_time_TS[period, rows])
     observation_MF, action_M = (torch.cat(part).numpy() for part in zip(*seen, strict=True))
     return Lesson(observation_MF=observation_MF, action_M=action_M)
 

@@ -44,8 +44,8 @@ class LearningPoint:
     def score(self) -> float:
         """What the best checkpoint minimises: both windows alike.
 
-        Validation alone is a few weeks of a few series: its luckiest checkpoint is often a bad one that the longer window
-        gives away.
+        Validation alone is a few weeks of a few series: its luckiest checkpoint is often a bad one that the longer
+        window gives away.
         """
         return (self.train_cost + self.validation_cost) / 2
 

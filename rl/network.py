@@ -68,6 +68,8 @@ class Context(NamedTuple):
 class ContextMaker(nn.Module):
     """Makes contexts for one grid."""
 
+    batches_B: Tensor
+
     def __init__(self, grid: ActionGrid) -> None:
         super().__init__()
         self._anchor_periods = grid.anchor_periods

@@ -1,4 +1,4 @@
-"""What a learned policy is shown and what it may answer: plain arrays, so that serving needs NumPy and onnxruntime only.
+"""What a learned policy is shown and what it may answer: plain arrays, so that serving needs no torch.
 
 The arithmetic on these arrays (scaling, observation, order formula) is in :mod:`rl.network`, once, for training and for
 the exported graph.
@@ -8,6 +8,7 @@ V supply-term columns.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -48,10 +49,10 @@ class ActionGrid:
         S[a] = quantile(score[a]) + batches[a] * batch + periods[a] * mean
 
     where ``quantile(z)`` is the forecast's quantile, at the normal score z, of demand summed over lead time + review
-    period; ``mean`` the expected demand per period over that interval; ``batch`` the economic order quantity
-    sqrt(2 K d / h), at least one review period's mean demand. The levels are all pairs of ``scores`` and ``batches``, and
-    last the anchor. A constant action without batches is a base-stock rule; choosing 0 above a reorder point is an
-    (s, S) rule. The anchor makes the tuned textbook rule one of the policies in reach.
+    period; ``mean`` the expected demand per period over that interval; ``batch`` the economic order quantity sqrt(2 K
+    d / h), at least one review period's mean demand. The levels are all pairs of ``scores`` and ``batches``, and last
+    the anchor. A constant action without batches is a base-stock rule; choosing 0 above a reorder point is an (s, S)
+    rule. The anchor makes the tuned textbook rule one of the policies in reach.
 
     Parameters
     ----------
@@ -71,7 +72,7 @@ class ActionGrid:
     def __post_init__(self) -> None:
         for name in ("scores", "batches"):
             values = getattr(self, name)
-            if not values or any(b <= a for a, b in zip(values, values[1:], strict=False)):
+            if not values or any(b <= a for a, b in pairwise(values)):
                 raise ValueError(f"{name} must be a non-empty increasing sequence, got {values}")
 
     @property
@@ -164,9 +165,7 @@ def make_forecast_inputs(forecast: Forecast, terms: SupplyTerms, *, grid: Action
     return {
         "mean_SH": np.ascontiguousarray(forecast.mean_SH, dtype=np.float32),
         "cumulative_SHQ": np.ascontiguousarray(forecast.cumulative_SHQ, dtype=np.float32),
-        "weights_QZ": make_score_weights_QZ(
-            forecast.levels_Q, (*OBSERVED_SCORES, grid.anchor_score, *grid.scores)
-        ),
+        "weights_QZ": make_score_weights_QZ(forecast.levels_Q, (*OBSERVED_SCORES, grid.anchor_score, *grid.scores)),
         "lead_time_S": np.ascontiguousarray(terms.lead_time_S, dtype=np.int64),
         "review_period_S": np.ascontiguousarray(terms.review_period_S, dtype=np.int64),
         "terms_SV": make_terms_SV(terms),

@@ -1,8 +1,8 @@
 """The gate: a learned policy serves a category only where held-out replay shows that it is cheaper.
 
-The textbook rule to beat is the one that was cheapest on the tuning window. Of the learned candidates, the one whose best
-checkpoint did best before the test is put to it, and no other: testing every candidate and keeping a lucky one would make
-the interval a lie.
+The textbook rule to beat is the one that was cheapest on the tuning window. Of the learned candidates, the one whose
+best checkpoint did best before the test is put to it, and no other: testing every candidate and keeping a lucky one
+would make the interval a lie.
 """
 
 from collections.abc import Mapping
@@ -68,6 +68,4 @@ def decide(report: PolicyReport, candidates: Mapping[str, TrainedPolicy]) -> Dec
 
 
 def _describe(interval: Interval) -> str:
-    return (
-        f"{interval.estimate:+.1%} ({interval.confidence:.0%} interval {interval.low:+.1%} to {interval.high:+.1%})"
-    )
+    return f"{interval.estimate:+.1%} ({interval.confidence:.0%} interval {interval.low:+.1%} to {interval.high:+.1%})"

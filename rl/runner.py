@@ -3,7 +3,8 @@
 RLlib's own runner builds an episode object per environment and a connector pass per step, which costs fifty times the
 simulation. This one steps an :class:`rl.env.ArrayEnv` and hands out one ``[T, N]`` block per call, which the learner
 connectors in :mod:`rl.policies` read. RLlib sees a leaf with a length, so ``PPO.training_step``, learner groups,
-checkpoints and Tune stay as they are. These are alpha interfaces: ``tests/integration/test_rl_rllib_contract.py`` holds them.
+checkpoints and Tune stay as they are. These are alpha interfaces: ``tests/integration/test_rl_rllib_contract.py``
+holds them.
 
 Shapes: T periods of a block, N rows, F observation columns, A actions.
 """

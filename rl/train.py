@@ -1,8 +1,8 @@
 """Trains the learned policies: categories x algorithms as Tune trials, side by side, resumable.
 
-A finished trial leaves ``<store>/<category slug>-<algorithm>/`` with the exported policy and ``result.json``; a trial of the
-same digest is not run again. A trial that is killed continues from the checkpoint in the same folder, whether Tune restarts
-it or the next run does. On several machines the store must be a shared folder.
+A finished trial leaves ``<store>/<category slug>-<algorithm>/`` with the exported policy and ``result.json``; a trial
+of the same digest is not run again. A trial that is killed continues from the checkpoint in the same folder, whether
+Tune restarts it or the next run does. On several machines the store must be a shared folder.
 """
 
 import os
@@ -102,9 +102,13 @@ def _run_side_by_side(jobs: Mapping[str, TrialJob], *, settings: PolicySettings,
             name="policies",
             storage_path=str(folder),
             failure_config=FailureConfig(max_failures=_MAX_FAILURES),
-            callbacks=[ProgressCallback(lambda key, state, result: tell(_make_update(
-                jobs[key], state=state, point=result, share=result.get("share", 0.0)
-            )))],
+            callbacks=[
+                ProgressCallback(
+                    lambda key, state, result: tell(
+                        _make_update(jobs[key], state=state, point=result, share=result.get("share", 0.0))
+                    )
+                )
+            ],
             verbose=0,
         ),
     )

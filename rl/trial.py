@@ -82,9 +82,7 @@ def build_algorithm(job: TrialJob) -> Algorithm:
         return make_ppo_config(job.settings, env_name=_ENV_NAME, env_config=env_config, seed=job.seed).build_algo()
     # An order acts a lead time later: a shorter return would end before its effect.
     n_step = min(int(job.train.terms.protection_interval_S.max()), job.settings.rollout_periods)
-    config = make_dqn_config(
-        job.settings, env_name=_ENV_NAME, env_config=env_config, seed=job.seed, n_step=n_step
-    )
+    config = make_dqn_config(job.settings, env_name=_ENV_NAME, env_config=env_config, seed=job.seed, n_step=n_step)
     return config.build_algo()
 
 

@@ -1,7 +1,7 @@
 """DQN on RLlib: a replay ring on the learner's device, n-step double Q-learning, several updates per call.
 
-``docs/policies/dqn.md`` has the formula of every logged metric and every deviation from the papers (Mnih et al. 2015; van
-Hasselt et al. 2016).
+``docs/policies/dqn.md`` has the formula of every logged metric and every deviation from the papers (Mnih et al. 2015;
+van Hasselt et al. 2016).
 
 Shapes: T periods of a block, N rows, F observation columns, A actions, M transitions kept.
 """
@@ -219,7 +219,12 @@ def make_dqn_config(
     exploration = (settings.temperature, settings.temperature / 10, settings.epsilon, steps)
     config.rl_module(
         rl_module_spec=RLModuleSpec(
-            module_class=QNetwork, model_config={"hidden": settings.hidden, "num_features": len(OBSERVATION_NAMES), "exploration": exploration}
+            module_class=QNetwork,
+            model_config={
+                "hidden": settings.hidden,
+                "num_features": len(OBSERVATION_NAMES),
+                "exploration": exploration,
+            },
         )
     )
     config.fault_tolerance(restart_failed_env_runners=True, env_runner_health_probe_timeout_s=10)

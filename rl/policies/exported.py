@@ -71,9 +71,7 @@ class ExportedPolicy:
         wish_S, _ = self._run(state, forecast, terms)
         return wish_S
 
-    def action_S(
-        self, state: InventoryState, forecast: Forecast, terms: SupplyTerms
-    ) -> npt.NDArray[np.int64]:
+    def action_S(self, state: InventoryState, forecast: Forecast, terms: SupplyTerms) -> npt.NDArray[np.int64]:
         """Number of the chosen action, as :class:`rl.observation.ActionGrid` counts them."""
         _, action_S = self._run(state, forecast, terms)
         return action_S

@@ -85,8 +85,8 @@ class ActorCritic(_ScoringModule, ValueFunctionAPI, InferenceOnlyAPI):
 class QNetwork(_ScoringModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
     """DQN: advantage of every action, a value in hindsight, and a slowly following copy of both.
 
-    Q(s, a, z) = V(s, z) + A(s, a). Only V sees what is coming, z; actions are independent of z given s, so the fit of A is
-    the one that it would be without z, with less noise. Acting needs A alone.
+    Q(s, a, z) = V(s, z) + A(s, a). Only V sees what is coming, z; actions are independent of z given s, so the fit of
+    A is the one that it would be without z, with less noise. Acting needs A alone.
     """
 
     def setup(self) -> None:

@@ -1,6 +1,7 @@
 """PPO on RLlib: the configuration, and a connector and learner that work on ``[T, N]`` blocks.
 
-``docs/policies/ppo.md`` has the formula of every logged metric and every deviation from the paper (Schulman et al. 2017).
+``docs/policies/ppo.md`` has the formula of every logged metric and every deviation from the paper (Schulman et al.
+2017).
 
 Shapes: T periods of a block, N rows, F observation columns, A actions.
 """
@@ -162,7 +163,9 @@ def make_ppo_config(settings: PolicySettings, *, env_name: str, env_config: dict
         grad_clip_by="global_norm",
     )
     config.rl_module(
-        rl_module_spec=RLModuleSpec(module_class=ActorCritic, model_config={"hidden": settings.hidden, "num_features": len(OBSERVATION_NAMES)})
+        rl_module_spec=RLModuleSpec(
+            module_class=ActorCritic, model_config={"hidden": settings.hidden, "num_features": len(OBSERVATION_NAMES)}
+        )
     )
     config.fault_tolerance(restart_failed_env_runners=True, env_runner_health_probe_timeout_s=10)
     config.reporting(min_time_s_per_iteration=0, min_sample_timesteps_per_iteration=0)

@@ -103,7 +103,9 @@ def test_the_documented_metrics_are_logged(algorithm, names):
         assert f"`{name}`" in page.read_text(), f"{page.name} does not explain {name}"
 
 
-@pytest.mark.parametrize(("algorithm", "updates"), [("ppo", 4 * 256 // 64), ("dqn", 4 * 256 // 64)], indirect=["algorithm"])
+@pytest.mark.parametrize(
+    ("algorithm", "updates"), [("ppo", 4 * 256 // 64), ("dqn", 4 * 256 // 64)], indirect=["algorithm"]
+)
 def test_every_call_makes_the_updates_that_the_configuration_says(algorithm, updates):
     result = algorithm.train()
     trained = result["learners"]["default_policy"]["num_module_steps_trained"]
@@ -216,7 +218,6 @@ def test_a_remote_runner_samples_too(make_job):
     try:
         result = built.train()
         assert result["env_runners"]["num_env_steps_sampled_lifetime"] == 32 * 8
-        assert result["num_healthy_workers"] if "num_healthy_workers" in result else True
     finally:
         built.stop()
 

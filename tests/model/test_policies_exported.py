@@ -32,7 +32,9 @@ def training_time(network, grid, state, forecast, terms):
     inputs = {k: torch.tensor(v) for k, v in make_forecast_inputs(forecast, terms, grid=grid).items()}
     context = ContextMaker(grid)(**inputs)
     with torch.inference_mode():
-        action_S = network(observe(context, **{k: torch.tensor(v) for k, v in make_state_inputs(state).items()})).argmax(1)
+        action_S = network(
+            observe(context, **{k: torch.tensor(v) for k, v in make_state_inputs(state).items()})
+        ).argmax(1)
         return action_S.numpy(), order_wish(context, action_S, torch.tensor(state.inventory_position_S)).numpy()
 
 

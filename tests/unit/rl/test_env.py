@@ -129,7 +129,9 @@ def test_a_share_of_the_rows_restarts_at_each_block():
 
 
 def test_a_block_longer_than_the_replay_is_refused_with_the_next_step():
-    with pytest.raises(ValueError, match=r"block of 30 periods does not fit a replay of 30; lower policy.rollout_periods"):
+    with pytest.raises(
+        ValueError, match=r"block of 30 periods does not fit a replay of 30; lower policy.rollout_periods"
+    ):
         make_env(random_scenario(0, periods=30), block=30)
 
 
@@ -152,7 +154,7 @@ def test_hindsight_is_the_demand_to_come_and_never_part_of_what_the_policy_sees(
     env.begin_block()
     observation = env.observe()
     assert observation.shape == (300, env.num_features + env.num_hindsight)
-    sees_N = (20 >= env._period_N) & (env._period_N + 12 > 20)
+    sees_N = (env._period_N <= 20) & (env._period_N + 12 > 20)
     assert sees_N.any()
     assert not sees_N.all()
     last_N = observation[:, -1].numpy()

@@ -110,7 +110,9 @@ def test_the_observation_by_hand():
     (seen,) = observation_of(state, forecast, terms)
     scale = 30 + 2 * 3**0.5  # the quantile at score 1
     # Net 12; after one period 12 + 7 - 10 = 9, after two 9 + 4 - 10 = 3; L = 2 is spread over eight points.
-    assert [seen[f"position_at_{k}"] * scale for k in range(NUM_PROFILE_POINTS)] == pytest.approx([9] * 4 + [3] * 4, abs=0.05)
+    assert [seen[f"position_at_{k}"] * scale for k in range(NUM_PROFILE_POINTS)] == pytest.approx(
+        [9] * 4 + [3] * 4, abs=0.05
+    )
     assert [seen[f"pipeline_{k}_centred"] * scale for k in (0, 1, 4)] == pytest.approx([-3, 0, -6], abs=0.05)
     assert seen["net_minus_next_period"] * scale == pytest.approx(2, abs=0.05)
     assert seen["position_minus_interval"] * scale == pytest.approx(23 - 30, abs=0.05)
