@@ -4,15 +4,14 @@ import json
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
-from cluster.artifacts import ArtifactStore, StoredVersion, make_manifest
+from cluster.artifacts import StoredVersion, open_store, publish_model
 from cluster.config import Settings, load_settings
 from cluster.dataset import Dataset, open_dataset
 from cluster.errors import DataError
-from cluster.options import ConfigOption, JsonOption, SetOption, UntilOption
+from cluster.options import ConfigOption, JsonOption, SetOption, UntilOption, day_of
 from cluster.progress import stage
 from cluster.runtime import connect
 
@@ -32,7 +31,7 @@ def train_recommender(
     """Train the recommender on all history before a day, publish it and make it champion."""
     settings = load_settings(config, overrides=overrides or ())
     dataset = open_dataset(settings)
-    until_on = _day(until) or dataset.calendar.date_on(dataset.num_periods)
+    until_on = dataset.calendar.date_on(dataset.period_until(day_of(until, option="--until")))
     fitted = _fit(dataset, settings=settings, until_on=until_on)
     stored = _publish(fitted, settings=settings, dataset=dataset, until_on=until_on)
     if as_json:
@@ -59,35 +58,22 @@ def _fit(dataset: Dataset, *, settings: Settings, until_on: date) -> "Recommende
         return fit_recommender(
             interactions,
             settings=settings,
-            on_epoch=lambda row: running.advance(note=f"loss {row['loss']:.3f}"),
+            on_epoch=lambda row: running.advance(note=None if row["ndcg"] is None else f"NDCG@10 {row['ndcg']:.3f}"),
         )
 
 
 def _publish(fitted: "Recommender", *, settings: Settings, dataset: Dataset, until_on: date) -> StoredVersion:
-    store = ArtifactStore(settings.home / "models")
-    manifest = make_manifest(
+    stored = publish_model(
         NAME,
         kind=KIND,
-        seed=settings.seed,
+        settings=settings,
         trained_until_on=until_on,
-        config=settings.model_dump(mode="json"),
         data_digest=dataset.digest,
         metrics={"validation": fitted.validation, "learning_curve": fitted.learning_curve},
+        write=fitted.save,
     )
-    with store.writing(NAME) as draft:
-        fitted.save(draft)
-        stored = store.publish(draft, manifest)
-    store.promote(NAME, stored.version)
+    open_store(settings).promote(NAME, stored.version)
     return stored
-
-
-def _day(text: str | None) -> date | None:
-    if text is None:
-        return None
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text}: write the day as YYYY-MM-DD", param_hint="--until") from error
 
 
 def _show(rows: list[dict[str, Any]], *, title: str) -> None:

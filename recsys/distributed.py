@@ -37,7 +37,7 @@ from recsys.windows import count_windows, make_windows, user_table
 _MAX_FAILURES: Final = 2
 _POLL_S: Final = 0.2
 _TASK_CPUS: Final = 0.5
-"""Of a worker and of a Ray Data task: one core is enough for both."""
+"""Of a Ray Data task; a worker of one thread leaves as much, so that one core is enough for both."""
 _USERS_PER_BLOCK: Final = 256
 _JUDGED_USERS: Final = 500
 _REFIT_PART: Final = 4
@@ -171,8 +171,8 @@ def _dataset(table: pa.Table, *, options: dict[str, Any]) -> "ray.data.Dataset":
 
 
 def _scaling(settings: RecommenderSettings) -> ScalingConfig:
-    cpus = _TASK_CPUS if settings.threads_per_worker == 1 else float(settings.threads_per_worker)
-    resources = {"CPU": cpus} | ({"GPU": 1.0} if settings.use_gpu else {})
+    # What the threads leave of the last core is for the tasks that cut windows; asking for all would starve them.
+    resources = {"CPU": settings.threads_per_worker - _TASK_CPUS} | ({"GPU": 1.0} if settings.use_gpu else {})
     return ScalingConfig(num_workers=settings.num_workers, use_gpu=settings.use_gpu, resources_per_worker=resources)
 
 

@@ -17,6 +17,9 @@ from torch.nn import functional
 from recsys.interactions import BEHAVIOURS
 from recsys.windows import NUM_GAPS
 
+# High enough that an item in the history scores above the rest from the first step on.
+_BAG_SCALE = 4.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkShape:
@@ -56,7 +59,7 @@ class SequenceNetwork(nn.Module):
         self.dropout = nn.Dropout(shape.dropout)
         self.body: nn.Module = _Transformer(shape) if shape.kind == "transformer" else _Gru(shape)
         self.norm = nn.LayerNorm(width)
-        self.bag_D = nn.Parameter(torch.ones(width))
+        self.bag_D = nn.Parameter(torch.full((width,), _BAG_SCALE))
         nn.init.normal_(self.item.weight, std=width**-0.5)
         nn.init.normal_(self.position.weight, std=0.02)
         # A behaviour or gap that training never showed then changes nothing.

@@ -13,7 +13,7 @@ from recsys.models.sequence import SequenceModel
 from recsys.train import fit_recommender
 
 pytestmark = pytest.mark.integration
-LOG = read(cycle_orders(num_users=60, num_items=10, length=12, seed=1), until=12)
+LOG = read(cycle_orders(num_users=60, num_items=30, length=12, seed=1), until=12)
 
 
 def small(home) -> Settings:
