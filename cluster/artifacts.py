@@ -14,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from functools import cache
@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from cluster.config import Settings
 from cluster.errors import ArtifactError, StaleInputError
 
 Alias = Literal["champion", "challenger"]
@@ -219,6 +220,43 @@ class ArtifactStore:
         if not re.fullmatch(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?", name) or ".." in name:
             raise ArtifactError(f"model name {name!r} may hold letters, digits, '_', '-', '.' and one '/'")
         return self.root / name
+
+
+def open_store(settings: Settings) -> ArtifactStore:
+    """Model store of ``settings.home``."""
+    return ArtifactStore(settings.home / "models")
+
+
+def publish_model(
+    name: str,
+    *,
+    kind: str,
+    settings: Settings,
+    trained_until_on: date,
+    data_digest: str,
+    metrics: dict[str, Any],
+    write: Callable[[Path], None],
+) -> StoredVersion:
+    """Store a model made now by this code as the next version of ``name`` in the store of ``settings.home``.
+
+    Parameters
+    ----------
+    write
+        Writes the model's files into an empty folder.
+    """
+    manifest = make_manifest(
+        name,
+        kind=kind,
+        seed=settings.seed,
+        trained_until_on=trained_until_on,
+        config=settings.model_dump(mode="json"),
+        data_digest=data_digest,
+        metrics=metrics,
+    )
+    store = open_store(settings)
+    with store.writing(name) as draft:
+        write(draft)
+        return store.publish(draft, manifest)
 
 
 def slug_of(text: str) -> str:

@@ -92,6 +92,22 @@ class Dataset:
         path = self.folder / "tables" / ("orders" if name == "orders" else f"{name}.parquet")
         return pa.parquet.read_table(path) if path.exists() else None
 
+    def period_until(self, until: date | None) -> int:
+        """Number of the period that starts on or holds ``until``; the end of history without it.
+
+        Raises
+        ------
+        DataError
+            If the day lies outside history.
+        """
+        end = self.num_periods if until is None else self.calendar.period_of(until)
+        if not 1 <= end <= self.num_periods:
+            raise DataError(
+                f"--until {until} lies outside the history of {self.calendar.start_on} to "
+                f"{self.calendar.date_on(self.num_periods)}; choose a day within it"
+            )
+        return end
+
     def panel(self, *, selection_end: int | None = None, until: int | None = None) -> DemandPanel:
         """Dense series, sorted by item and location.
 

@@ -9,11 +9,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cluster.artifacts import ArtifactStore, StoredVersion, make_manifest
+from cluster.artifacts import StoredVersion, open_store, publish_model
 from cluster.config import Settings, load_settings
 from cluster.dataset import Dataset, open_dataset
-from cluster.errors import DataError, PlanningError
-from cluster.options import ConfigOption, JsonOption, SetOption, UntilOption
+from cluster.errors import DataError
+from cluster.options import ConfigOption, JsonOption, SetOption, UntilOption, day_of
 from cluster.panel import DemandPanel
 from cluster.progress import Stage, stage
 from cluster.runtime import connect
@@ -36,7 +36,7 @@ def train_forecaster(
     """Train the demand forecaster on all history before a day, publish it and make it champion."""
     settings = load_settings(config, overrides=overrides or ())
     dataset = open_dataset(settings)
-    end = _end_of(dataset, until=until)
+    end = dataset.period_until(day_of(until, option="--until"))
     panel = dataset.panel(until=end, selection_end=end)
     until_on = panel.calendar.date_on(end)
     earlier = _champion(settings, until_on=until_on) if refit else None
@@ -64,7 +64,7 @@ def backtest_forecast(
 
     settings = load_settings(config, overrides=overrides or ())
     dataset = open_dataset(settings)
-    end, horizon = _end_of(dataset, until=until), settings.forecast.horizon
+    end, horizon = dataset.period_until(day_of(until, option="--until")), settings.forecast.horizon
     first = max(1, end - origins * horizon)
     panel = dataset.panel(until=end, selection_end=first)
     at = make_origins(panel, num_origins=origins, horizon=horizon, first=first)
@@ -85,27 +85,10 @@ def backtest_forecast(
     _show(rows, title=f"forecasts from {', '.join(origin_dates)}")
 
 
-def _end_of(dataset: Dataset, *, until: str | None) -> int:
-    """Period number of ``--until``; all complete periods without it."""
-    if until is None:
-        return dataset.num_periods
-    try:
-        end = dataset.calendar.period_of(date.fromisoformat(until))
-    except ValueError as error:
-        raise PlanningError(f"--until {until}: not a date; write it as YYYY-MM-DD") from error
-    if not 1 <= end <= dataset.num_periods:
-        calendar = dataset.calendar
-        raise DataError(
-            f"--until {until} lies outside the history of {calendar.start_on} to "
-            f"{calendar.date_on(dataset.num_periods)}; choose a day within it"
-        )
-    return end
-
-
 def _champion(settings: Settings, *, until_on: date) -> "Forecaster":
     from forecasting.predict import Forecaster
 
-    stored = ArtifactStore(settings.home / "models").load(NAME)
+    stored = open_store(settings).load(NAME)
     if stored.manifest.trained_until_on > until_on:
         raise DataError(
             f"the champion {stored.version} was trained until {stored.manifest.trained_until_on}, after {until_on}: a "
@@ -129,20 +112,16 @@ def _advance(running: Stage, row: EpochRow) -> None:
 
 
 def _publish(fitted: "Forecaster", *, settings: Settings, dataset: Dataset, until_on: date) -> StoredVersion:
-    store = ArtifactStore(settings.home / "models")
-    manifest = make_manifest(
+    stored = publish_model(
         NAME,
         kind=KIND,
-        seed=settings.seed,
+        settings=settings,
         trained_until_on=until_on,
-        config=settings.model_dump(mode="json"),
         data_digest=dataset.digest,
         metrics={"learning_curve": [asdict(row) for row in fitted.history]},
+        write=fitted.save,
     )
-    with store.writing(NAME) as draft:
-        fitted.save(draft)
-        stored = store.publish(draft, manifest)
-    store.promote(NAME, stored.version)
+    open_store(settings).promote(NAME, stored.version)
     return stored
 
 

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +12,8 @@ from rich.table import Table
 from cluster.cli import app as data_app
 from cluster.config import load_settings
 from cluster.dataset import open_dataset
-from cluster.errors import ConfigError, RestockError
-from cluster.options import ConfigOption, JsonOption, SetOption
+from cluster.errors import RestockError
+from cluster.options import ConfigOption, JsonOption, SetOption, day_of
 from cluster.runtime import set_environment
 from forecasting.cli import backtest_forecast
 from restock.reference import list_settings, make_configuration_page
@@ -70,9 +69,8 @@ def plan(
     from restock.planning import StockFiles, plan_orders  # here: torch takes seconds to import
 
     settings = load_settings(config, overrides=overrides or ())
-    day = None if as_of is None else _day(as_of, option="--as-of")
     files = StockFiles(stock=stock, open_orders=open_orders)
-    made = plan_orders(open_dataset(settings), settings=settings, as_of=day, files=files)
+    made = plan_orders(open_dataset(settings), settings=settings, as_of=day_of(as_of, option="--as-of"), files=files)
     made.write(out)
     totals = made.totals
     if as_json:
@@ -109,13 +107,6 @@ def show_config(
     for row in list_settings(settings):
         table.add_row(row.key, str(row.value), row.meaning)
     Console().print(table)
-
-
-def _day(text: str, *, option: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigError(f"{option} {text}: not a date; write it as YYYY-MM-DD") from error
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from cluster.artifacts import ArtifactStore, slug_of
+from cluster.artifacts import ArtifactStore, open_store, slug_of
 from cluster.config import Settings
 from cluster.dataset import Dataset
 from cluster.panel import DemandPanel, StrArray
@@ -23,8 +23,7 @@ from rl.inventory import SupplyTerms
 from rl.orders import OrderPlan, make_order_plan
 from rl.policies.protocol import Policy
 from rl.policies.store import load_policy
-from rl.scenarios import OPENING_STOCK, make_start_state
-from rl.stock import StockReading, make_inventory_state
+from rl.stock import StockReading, assume_stock, make_inventory_state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +34,11 @@ class StockFiles:
     open_orders: Path | None = None
 
 
-def plan_orders(
-    dataset: Dataset, *, settings: Settings, as_of: date | None = None, files: StockFiles = StockFiles()
-) -> OrderPlan:
+def plan_orders(dataset: Dataset, *, settings: Settings, files: StockFiles, as_of: date | None = None) -> OrderPlan:
     """Plan every series as of a day (default: the one after history), reading nothing from that day on.
 
-    Without a stock file, the shop's own ``stock`` and ``open_orders`` tables are used if they are of that day, else an
-    opening stock is assumed, and the plan says so.
+    Without files, the shop's own ``stock`` and ``open_orders`` tables are used; if it has none, a stock is assumed and
+    the plan says so.
 
     Raises
     ------
@@ -54,7 +51,7 @@ def plan_orders(
     period = dataset.num_periods if as_of is None else calendar.period_of(as_of)
     view = dataset.panel(until=period)
     on_date = as_of or calendar.date_on(period)
-    store = ArtifactStore(settings.home / "models")
+    store = open_store(settings)
     terms, assumed = make_supply_terms(dataset.table("supply_terms"), panel=view, settings=settings)
     forecast = Forecaster.load(store.load_as_of(FORECASTER, on_date).folder).predict(view)
     reading = _read_stock(dataset, files=files, view=view, forecast=forecast, terms=terms, on_date=on_date)
@@ -93,13 +90,7 @@ def _read_stock(
 ) -> StockReading:
     stock, open_orders = _tables(dataset, files=files)
     if stock is None:
-        none_S = np.zeros(len(terms), dtype=np.float32)
-        return StockReading(
-            state=make_start_state(forecast, terms),
-            overdue_S=none_S,
-            is_assumed_S=none_S.astype(bool),
-            notes=(OPENING_STOCK,),
-        )
+        return assume_stock(forecast, terms)
     return make_inventory_state(
         stock,
         open_orders,

@@ -1,7 +1,6 @@
 """``restock train``: each model, or all of them with the replay and the gate."""
 
 import json
-from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,9 +9,10 @@ from rich.table import Table
 
 from cluster.config import load_settings
 from cluster.dataset import open_dataset
-from cluster.errors import ConfigError
-from cluster.options import ConfigOption, JsonOption, SetOption, UntilOption
+from cluster.options import ConfigOption, JsonOption, SetOption, UntilOption, day_of
 from cluster.runtime import connect
+from forecasting.cli import train_forecaster
+from recsys.cli import train_recommender
 
 if TYPE_CHECKING:
     from restock.training import PolicyOutcome, Workbench
@@ -26,6 +26,8 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+app.command("forecaster")(train_forecaster)
+app.command("recommender")(train_recommender)
 
 
 @app.command("policies")
@@ -68,16 +70,7 @@ def _open(config: str | None, overrides: list[str] | None, until: str | None) ->
     from restock.training import open_workbench
 
     settings = load_settings(config, overrides=overrides or ())
-    return open_workbench(open_dataset(settings), settings=settings, until=_day(until))
-
-
-def _day(text: str | None) -> date | None:
-    if text is None:
-        return None
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigError(f"--until {text}: not a date; write it as YYYY-MM-DD") from error
+    return open_workbench(open_dataset(settings), settings=settings, until=day_of(until, option="--until"))
 
 
 def _show_outcome(outcome: "PolicyOutcome", *, as_json: bool) -> None:

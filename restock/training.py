@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cluster.artifacts import ArtifactStore, StoredVersion, make_manifest, slug_of
+from cluster.artifacts import ArtifactStore, StoredVersion, code_digest, open_store, publish_model, slug_of
 from cluster.config import Settings
 from cluster.dataset import Dataset
 from cluster.errors import DataError
@@ -28,6 +28,7 @@ from rl.assumptions import make_supply_terms
 from rl.policies.classical import ClassicalPolicy
 from rl.policies.exported import ExportedPolicy
 from rl.policies.store import save_policy
+from rl.scenarios import OPENING_STOCK
 from rl.study import PolicyStudy, make_windows, study_policies
 from rl.train import TrialUpdate
 
@@ -48,7 +49,7 @@ class Workbench:
     @property
     def store(self) -> ArtifactStore:
         """Where models are published."""
-        return ArtifactStore(self.settings.home / "models")
+        return open_store(self.settings)
 
     def date_on(self, period: int) -> date:
         """First day of a period."""
@@ -79,14 +80,8 @@ def open_workbench(dataset: Dataset, *, settings: Settings, until: date | None =
     DataError
         If nothing is sold, history is too short, or ``until`` lies outside it.
     """
-    calendar = dataset.calendar
-    end = dataset.num_periods if until is None else calendar.period_of(until)
-    if not 1 <= end <= dataset.num_periods:
-        raise DataError(
-            f"--until {until} lies outside the history of {calendar.start_on} to "
-            f"{calendar.date_on(dataset.num_periods)}; choose a day within it"
-        )
-    split = make_split(end, settings=settings.split, calendar=calendar)
+    end = dataset.period_until(until)
+    split = make_split(end, settings=settings.split, calendar=dataset.calendar)
     panel = dataset.panel(until=end, selection_end=split.test)
     return Workbench(settings=settings, dataset=dataset, panel=panel, split=split)
 
@@ -125,7 +120,7 @@ def _wql_note(row: EpochRow) -> str | None:
 
 
 def find_forecasters(bench: Workbench) -> Forecasters:
-    """Published forecasters of this data and split, trained now where there are none."""
+    """Published forecasters of this data, split, settings and code, trained now where there are none."""
     past, current = (_find_forecaster(bench, period) for period in (bench.split.policy, bench.split.test))
     if past is None or current is None:
         return train_forecasters(bench)
@@ -137,8 +132,9 @@ def _find_forecaster(bench: Workbench, period: int) -> Forecaster | None:
     for version in bench.store.versions(FORECASTER)[::-1]:
         stored = bench.store.load(FORECASTER, version)
         manifest = stored.manifest
-        made_of = (manifest.trained_until_on, manifest.data_digest, manifest.config["forecast"], manifest.seed)
-        if made_of == (bench.date_on(period), bench.dataset.digest, config, bench.settings.seed):
+        made_of = (manifest.trained_until_on, manifest.data_digest, manifest.code_digest, manifest.seed)
+        wanted = (bench.date_on(period), bench.dataset.digest, code_digest(), bench.settings.seed)
+        if made_of == wanted and manifest.config["forecast"] == config:
             return Forecaster.load(stored.folder)
     return None
 
@@ -193,7 +189,7 @@ def train_policies(bench: Workbench, forecasters: Forecasters, *, resume: bool) 
             on_progress=_TrialFollower(running),
         )
     _publish_policies(bench, study)
-    return PolicyOutcome(study=study, assumed=assumed)
+    return PolicyOutcome(study=study, assumed=(*assumed, OPENING_STOCK))
 
 
 class _TrialFollower:
@@ -255,18 +251,15 @@ def _publish(
     metrics: dict[str, Any],
     write: Callable[[Path], None],
 ) -> StoredVersion:
-    manifest = make_manifest(
+    return publish_model(
         name,
         kind=kind,
-        seed=bench.settings.seed,
+        settings=bench.settings,
         trained_until_on=until_on,
-        config=bench.settings.model_dump(mode="json"),
         data_digest=bench.dataset.digest,
         metrics=metrics,
+        write=write,
     )
-    with bench.store.writing(name) as draft:
-        write(draft)
-        return bench.store.publish(draft, manifest)
 
 
 def _required(bench: Workbench, name: str) -> pa.Table:

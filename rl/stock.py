@@ -18,13 +18,21 @@ import pyarrow.compute as pc
 from cluster.errors import DataError, StaleInputError
 from cluster.panel import Calendar, IntArray, SeriesIndex
 from cluster.schema import DEFAULT_LOCATION, Col
-from rl.inventory import FloatArray, InventoryState
+from forecasting.forecast import Forecast
+from rl.inventory import FloatArray, InventoryState, SupplyTerms
+from rl.scenarios import make_start_state
 
 WideArray = npt.NDArray[np.float64]
 
 # Pipeline columns kept; whatever arrives later is counted in the last one.
 _MAX_COLUMNS = 60
 _NUM_NAMED = 5
+
+STOCK_ASSUMED = (
+    "Stock was not given and is assumed: as much on the shelf and on its way as a newsvendor rule would hold; give a "
+    "stock snapshot before acting on these orders."
+)
+"""The note of ``assume_stock``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +66,17 @@ class StockReading:
         for row in np.flatnonzero(self.is_assumed_S):
             remarks[row] = (remarks[row] + " No stock was reported: 0 is assumed.").strip()
         return remarks
+
+
+def assume_stock(forecast: Forecast, terms: SupplyTerms) -> StockReading:
+    """State where the shop reports no stock: ``make_start_state``, with a note that says so."""
+    none_S = np.zeros(len(terms), dtype=np.float32)
+    return StockReading(
+        state=make_start_state(forecast, terms),
+        overdue_S=none_S,
+        is_assumed_S=none_S.astype(bool),
+        notes=(STOCK_ASSUMED,),
+    )
 
 
 def make_inventory_state(

@@ -20,7 +20,7 @@ from typing import Any
 from ray import serve
 
 from cluster import errors
-from cluster.artifacts import ArtifactStore, code_digest, digest_of
+from cluster.artifacts import code_digest, digest_of, open_store
 from cluster.config import ServeSettings, Settings
 from cluster.dataset import open_dataset
 from cluster.errors import ConfigError, ConflictError, RestockError
@@ -90,7 +90,7 @@ def serving_versions(settings: Settings) -> dict[str, dict[str, Any]]:
     ArtifactError, DataError
         If one is missing or cannot be read: found here, before anything has started.
     """
-    store = ArtifactStore(settings.home / "models")
+    store = open_store(settings)
     data = open_dataset(settings).digest
     names = [name for name in store.names(policy.PREFIX) if "champion" in store.aliases(name)]
     versions = {name: store.load(name).version for name in {*names, policy.DEFAULT}}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cluster.artifacts import ArtifactStore, StoredVersion
+from cluster.artifacts import StoredVersion, open_store
 from cluster.config import Settings
 from cluster.dataset import open_dataset
 from cluster.errors import DataError
@@ -78,7 +78,7 @@ class ForecasterReplica:
     def _load(self, user_config: dict[str, Any]) -> _Loaded:
         from forecasting.predict import Forecaster  # here: torch belongs to this replica only
 
-        stored = ArtifactStore(self._settings.home / "models").load(NAME, user_config["version"])
+        stored = open_store(self._settings).load(NAME, user_config["version"])
         history = self._loaded.history if self._loaded is not None else None
         if history is None or history.digest != user_config["data"]:
             history = History(open_dataset(self._settings))

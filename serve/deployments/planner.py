@@ -22,17 +22,12 @@ from forecasting.forecast import Forecast
 from rl.assumptions import make_supply_terms
 from rl.inventory import FloatArray, InventoryState, SupplyTerms
 from rl.orders import OrderPlan, make_order_plan
-from rl.scenarios import make_start_state
-from rl.stock import StockReading, make_inventory_state
+from rl.stock import StockReading, assume_stock, make_inventory_state
 from serve.answers import PlanAnswer, PlanQuestion, Wishes
 from serve.deployments.worker import Worker
 from serve.history import History, HistoryView, SeriesKey
 from serve.problems import NotReadyError
 
-STOCK_ASSUMED = (
-    "Stock was not given and is assumed: as much on the shelf and on its way as a newsvendor rule would hold; give "
-    "'stock' before acting on these orders."
-)
 _VIEWS_KEPT = 3
 
 
@@ -185,9 +180,7 @@ def _reading(basis: _Basis, question: PlanQuestion, forecast: Forecast) -> tuple
     shop = basis.shop_stock
     if shop is not None and shop.counted_on == {basis.on_date}:
         return _read_tables(basis, stock=shop.stock, open_orders=shop.open_orders), False
-    none_S = np.zeros(len(basis.index), dtype=np.float32)
-    state = make_start_state(forecast, basis.terms)
-    return StockReading(state=state, overdue_S=none_S, is_assumed_S=none_S.astype(bool), notes=(STOCK_ASSUMED,)), True
+    return assume_stock(forecast, basis.terms), True
 
 
 def _read_tables(basis: _Basis, *, stock: pa.Table, open_orders: pa.Table | None) -> StockReading:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.artifacts import ArtifactStore, StoredVersion, slug_of
+from cluster.artifacts import StoredVersion, open_store, slug_of
 from cluster.config import Settings
 from forecasting.forecast import Forecast
 from rl.inventory import InventoryState, SupplyTerms
@@ -80,7 +80,7 @@ class PolicyReplica:
         return self._loaded
 
     def _load(self, versions: Mapping[str, str]) -> _Loaded:
-        store = ArtifactStore(self._settings.home / "models")
+        store = open_store(self._settings)
         stored = {name: store.load(name, version) for name, version in versions.items()}
         kept = self._loaded.stored if self._loaded is not None else {}
         policies = {

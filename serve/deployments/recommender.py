@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cluster.artifacts import ArtifactStore, StoredVersion
+from cluster.artifacts import StoredVersion, open_store
 from cluster.config import Settings
 from serve.answers import ServedModelInfo, UserRecommendations
 from serve.deployments.stored import describe
@@ -63,7 +63,7 @@ class RecommenderReplica:
     def _load(self, version: str) -> _Loaded:
         from recsys.predict import Recommender  # here: torch belongs to this replica only
 
-        stored = ArtifactStore(self._settings.home / "models").load(NAME, version)
+        stored = open_store(self._settings).load(NAME, version)
         return _Loaded(model=Recommender.load(stored.folder), stored=stored)
 
 
