@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.config import Settings, load_settings
-from cluster.dataset import Dataset, check_tables, load_dataset
+from cluster.dataset import Dataset, check_tables, load_dataset, open_dataset
 from cluster.describe import describe_tables
-from cluster.options import ConfigOption, JsonOption, SetOption
+from cluster.feature_store import publish_features
+from cluster.options import ConfigOption, JsonOption, SetOption, UntilOption, day_of
 from cluster.quality import QualityReport
 
 app = typer.Typer(help="Load a shop's tables and check them.", no_args_is_help=True, rich_markup_mode=None)
@@ -53,6 +54,23 @@ def check(
 def tables() -> None:
     """Print every table and column that a shop may give, as Markdown."""
     print(describe_tables(), end="")
+
+
+@app.command("features")
+def features(
+    config: ConfigOption = None, overrides: SetOption = None, until: UntilOption = None, as_json: JsonOption = False
+) -> None:
+    """Compute user and item features from history before a day, normalise them, and store both as a version."""
+    settings = load_settings(config, overrides=overrides or ())
+    dataset = open_dataset(settings)
+    end = dataset.period_until(day_of(until, option="--until"))
+    stored = publish_features(dataset, panel=dataset.panel(until=end, selection_end=end), period=end)
+    facts = {"version": stored.version, "folder": str(stored.folder), **stored.manifest.metrics}
+    if as_json:
+        print(json.dumps(facts))
+        return
+    rows = ", ".join(f"{name}: {part['rows']:,} rows" for name, part in stored.manifest.metrics.items())
+    Console().print(f"features {stored.version} until {stored.manifest.trained_until_on} ({rows}): {stored.folder}")
 
 
 def describe_dataset(dataset: Dataset) -> dict[str, object]:

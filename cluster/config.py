@@ -113,6 +113,9 @@ class ForecastSettings(_Section):
     patience: int = Field(2, ge=0, description="learning passes without a better validation loss before stopping")
     windows_per_series: int = Field(64, ge=1, description="training windows drawn per series and pass")
     batch_size: int = Field(256, ge=1, description="windows per step and worker")
+    least_steps: int = Field(
+        60, ge=1, description="steps per pass at least: the windows of few series are drawn more often"
+    )
     learning_rate: float = Field(2e-3, gt=0)
     num_workers: int = Field(1, ge=1, description="Ray Train workers")
     use_gpu: bool = False

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from rich.table import Table
 from cluster.cli import app as data_app
 from cluster.config import load_settings
 from cluster.dataset import open_dataset
+from cluster.doctor import doctor, render_checks
 from cluster.errors import RestockError
 from cluster.options import ConfigOption, JsonOption, SetOption, day_of
 from cluster.runtime import set_environment
@@ -86,6 +88,18 @@ def plan(
         f"{totals.order_qty:,.0f} units for {totals.order_value:,.2f}",
         markup=False,
     )
+
+
+@app.command("doctor")
+def check_installation(config: ConfigOption = None, overrides: SetOption = None, as_json: JsonOption = False) -> None:
+    """Say what is wrong with this installation; exits with 1 if something is."""
+    checks = doctor(load_settings(config, overrides=overrides or ()))
+    if as_json:
+        print(json.dumps([asdict(check) for check in checks]))
+    else:
+        Console().print(render_checks(checks))
+    if any(check.state == "failed" for check in checks):
+        raise typer.Exit(1)
 
 
 @app.command("config")

@@ -12,6 +12,7 @@ import pyarrow as pa
 from cluster.artifacts import code_digest, digest_of
 from cluster.config import Settings
 from cluster.dataset import Dataset, load_dataset
+from cluster.feature_store import publish_features
 from cluster.progress import stage
 from cluster.runtime import connect
 from cluster.schema import Col
@@ -58,6 +59,8 @@ def run_main_job(settings: Settings) -> MainJob:
         with meter.stage("load"):
             dataset = load_dataset(settings)
         bench = open_workbench(dataset, settings=settings)
+        with meter.stage("features"), stage("Compute user and item features"):
+            publish_features(dataset, panel=bench.panel, period=bench.split.test)
         with meter.stage("forecaster"):
             forecasters = train_forecasters(bench)
         with meter.stage("forecast backtest"):
