@@ -44,8 +44,8 @@ class FitPlan:
     tail: int
     epochs: int
     patience: int
-    windows_per_series: int
-    batch_size: int
+    crops_per_series: int
+    crops_per_step: int
     steps_per_epoch: int
     learning_rate: float
     seed: int
@@ -218,9 +218,9 @@ class Fitting:
             windows = self._windows(features)
             plans = windows.draw(
                 rng,
-                crops_per_series=-(-self.plan.windows_per_series // ORIGINS_PER_CROP),
+                crops_per_series=self.plan.crops_per_series,
                 origins_per_crop=ORIGINS_PER_CROP,
-                batch_size=max(1, self.plan.batch_size // ORIGINS_PER_CROP),
+                batch_size=self.plan.crops_per_step,
                 end=end,
             )
             for plan in plans:

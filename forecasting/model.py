@@ -55,8 +55,10 @@ class DemandNetwork(nn.Module):
             nn.init.normal_(table.weight, std=0.1)
         self.encoder = nn.LSTM(num_history_channels(shape.num_promotions) + 2 * _EMBEDDING, D, batch_first=True)
         self.attention = HistoryAttention(shape)
-        num_inputs = 2 * D + NUM_HEADS + num_ahead_channels(shape.num_promotions) + NUM_ORIGIN + 2 * _EMBEDDING + 2
-        self.enter = nn.Linear(num_inputs, D)
+        # One layer in three parts: what all target periods of an origin share is multiplied once.
+        self.enter_origin = nn.Linear(D + NUM_ORIGIN + 2 * _EMBEDDING, D)
+        self.enter_ahead = nn.Linear(num_ahead_channels(shape.num_promotions) + 2, D, bias=False)
+        self.enter_read = nn.Linear(D + NUM_HEADS, D, bias=False)
         self.middle = nn.Linear(D, D)
         self.heads = QuantileHeads(D, num_levels=len(shape.levels))
 
@@ -71,8 +73,8 @@ class DemandNetwork(nn.Module):
         origin_BKD = torch.cat([state_BKD, batch.origin_BKO, static_BE[:, None].expand(-1, K, -1)], dim=-1)
         ahead_BKHG = torch.cat([batch.ahead_BKHG, horizon_H2.expand(*batch.ahead_BKHG.shape[:2], -1, -1)], dim=-1)
         read_BKHD = self.attention(batch, hidden_BLD=hidden_BLD, state_BKD=state_BKD)
-        inputs = torch.cat([origin_BKD[:, :, None].expand(-1, -1, H, -1), ahead_BKHG, read_BKHD], dim=-1)
-        first = functional.gelu(self.enter(inputs))
+        entered = self.enter_origin(origin_BKD)[:, :, None] + self.enter_ahead(ahead_BKHG) + self.enter_read(read_BKHD)
+        first = functional.gelu(entered)
         return self.heads(first + functional.gelu(self.middle(first)), log_base_BKH=batch.ahead_BKHG[..., -1])
 
     def _series_embedding(self, batch: Batch) -> torch.Tensor:
@@ -130,10 +132,11 @@ class HistoryAttention(nn.Module):
         score_BAKHL = score_BAQL.unflatten(2, (K, H)) / math.sqrt(split[1]) + bias_BAKL[:, :, :, None]
         share_BAQL = score_BAKHL.softmax(dim=-1).flatten(2, 3)
         value_BALV = self.value(hidden_BLD).unflatten(-1, split).transpose(1, 2)
-        read = (share_BAQL @ value_BALV).transpose(1, 2).reshape(B, K, H, D)
-        units_BQA = (share_BAQL @ batch.demand_BL[:, None, :, None])[..., 0].transpose(1, 2)
-        relative_BKHA = units_BQA.unflatten(1, (K, H)) / batch.level_BK[:, :, None, None]
-        return torch.cat([read, torch.log(relative_BKHA + 0.05)], dim=-1)
+        demand_BAL1 = batch.demand_BL[:, None, :, None].expand(-1, NUM_HEADS, -1, -1)
+        read_BQAV = (share_BAQL @ torch.cat([value_BALV, demand_BAL1], dim=-1)).transpose(1, 2)
+        hidden_BKHD = read_BQAV[..., :-1].reshape(B, K, H, D)
+        relative_BKHA = read_BQAV[..., -1].unflatten(1, (K, H)) / batch.level_BK[:, :, None, None]
+        return torch.cat([hidden_BKHD, torch.log(relative_BKHA + 0.05)], dim=-1)
 
 
 class QuantileHeads(nn.Module):

@@ -28,7 +28,7 @@ from forecasting.windows import Windows
 _FORMAT = 1
 
 _GROUP_SERIES = 512
-_BATCH_ELEMENTS = 8_000_000
+_BATCH_ELEMENTS = 2_000_000
 """Attention weights held at once: bounds memory whatever the number of series, origins and periods ahead."""
 
 

@@ -108,15 +108,18 @@ def make_vocabulary(panel: DemandPanel) -> Vocabulary:
 def _make_plan(panel: DemandPanel, *, settings: Settings, refit: bool) -> FitPlan:
     forecast, workers = settings.forecast, min(settings.forecast.num_workers, panel.num_series)
     tail = min(forecast.horizon, panel.num_periods // 6)
-    crops = panel.num_series // workers * -(-forecast.windows_per_series // ORIGINS_PER_CROP)
+    own_series, crops_per_step = panel.num_series // workers, max(1, forecast.batch_size // ORIGINS_PER_CROP)
+    crops_per_series = max(
+        -(-forecast.windows_per_series // ORIGINS_PER_CROP), -(-forecast.least_steps * crops_per_step // own_series)
+    )
     return FitPlan(
         end=panel.num_periods,
         tail=tail if tail >= _SHORTEST_HISTORY else 0,
         epochs=forecast.refit_epochs if refit else forecast.epochs,
         patience=forecast.patience,
-        windows_per_series=forecast.windows_per_series,
-        batch_size=forecast.batch_size,
-        steps_per_epoch=-(-crops // max(1, forecast.batch_size // ORIGINS_PER_CROP)),
+        crops_per_series=crops_per_series,
+        crops_per_step=crops_per_step,
+        steps_per_epoch=-(-own_series * crops_per_series // crops_per_step),
         learning_rate=forecast.learning_rate * (_REFIT_RATE if refit else 1.0),
         seed=settings.seed,
     )

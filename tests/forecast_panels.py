@@ -19,6 +19,7 @@ SMALL = (
     "forecast.refit_epochs=1",
     "forecast.windows_per_series=16",
     "forecast.batch_size=64",
+    "forecast.least_steps=1",
     "forecast.levels=[0.1,0.5,0.9]",
 )
 
@@ -68,5 +69,5 @@ def untrained_forecaster(panel: DemandPanel, *overrides: str, seed: int = 3) -> 
         torch.manual_seed(seed)
         network = DemandNetwork(start.shape)
         for weight in network.parameters():
-            torch.nn.init.normal_(weight, std=0.4)
+            torch.nn.init.normal_(weight, std=0.2)
     return make_forecaster(start, weights=network.state_dict(), history=[])

@@ -1,6 +1,6 @@
 """The training loop: repeatable, resumable, early to stop, ready to refit."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -150,7 +150,10 @@ def test_the_vocabulary_knows_each_categorys_usual_level() -> None:
     assert make_vocabulary(make_panel(num_periods=110, period_days=7)).yearly
 
 
-def test_plans_carry_the_settings() -> None:
-    start, _ = start_of(make_panel())
-    assert asdict(start.plan)["steps_per_epoch"] == 2
-    assert start.shape.horizon == 7
+@pytest.mark.parametrize(("least_steps", "crops_per_series", "steps"), [(1, 2, 2), (5, 7, 6)])
+def test_few_series_are_drawn_more_often(least_steps: int, crops_per_series: int, steps: int) -> None:
+    start, features = start_of(make_panel(num_series=6), f"forecast.least_steps={least_steps}")
+    assert (start.plan.crops_per_series, start.plan.steps_per_epoch) == (crops_per_series, steps)
+    fitting = fitting_of(start, features)
+    fitting.run_epoch([features])
+    assert fitting.state()["steps"] == steps

@@ -1,0 +1,77 @@
+"""Ray Train and Ray Data run the same arithmetic as the loop without them, and survive a killed worker."""
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from forecast_panels import make_panel, small_settings
+
+import forecasting.train
+from cluster.config import Settings
+from forecasting.learning_curve import EpochRow
+from forecasting.predict import Forecaster
+from forecasting.preparation import fit_in_process
+from forecasting.train import fit_forecaster
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return small_settings(f'home="{tmp_path}"')
+
+
+def without_seconds(forecaster: Forecaster) -> list[EpochRow]:
+    return [replace(row, seconds=0.0) for row in forecaster.history]
+
+
+def kill_trainer_once(row: EpochRow, killed: list[int]) -> None:
+    """After the first pass, end the worker process as a lost machine would."""
+    if killed:
+        return
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        if "RayTrainWorker" in " ".join(process.info["cmdline"] or ()) and _is_ours(process):
+            killed.append(process.pid)
+            os.kill(process.pid, signal.SIGKILL)
+
+
+def _is_ours(process: psutil.Process) -> bool:
+    return any(parent.pid == os.getpid() for parent in process.parents())
+
+
+def test_a_killed_worker_changes_nothing_and_a_finished_run_is_not_run_again(
+    ray_session: None, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel, killed = make_panel(num_promotions=0), []
+    longer = settings.model_copy(
+        update={"forecast": settings.forecast.model_copy(update={"epochs": 60, "patience": 60})}
+    )
+    wanted = fit_in_process(panel, settings=longer)
+    before = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(forecasting.train.shutil, "rmtree", lambda *_, **__: None)
+        fitted = fit_forecaster(panel, settings=longer, on_epoch=lambda row: kill_trainer_once(row, killed))
+    assert len(killed) == 1
+    assert without_seconds(fitted) == without_seconds(wanted)
+    np.testing.assert_array_equal(fitted.predict(panel).cumulative_SHQ, wanted.predict(panel).cumulative_SHQ)
+    assert signal.getsignal(signal.SIGINT) is before
+
+    # As if this process, not the worker, had died after the last pass: its folder is still there.
+    again: list[EpochRow] = []
+    resumed = fit_forecaster(panel, settings=longer, on_epoch=again.append)
+    assert again == []
+    assert resumed.history == fitted.history
+    assert list((settings.home / "runs").iterdir()) == []
+
+
+def test_two_workers_learn_together(ray_session: None, settings: Settings) -> None:
+    panel, rows = make_panel(num_series=9), []
+    both = settings.model_copy(update={"forecast": settings.forecast.model_copy(update={"num_workers": 2})})
+    fitted = fit_forecaster(panel, settings=both, on_epoch=rows.append)
+    assert tuple(rows) == fitted.history
+    assert rows[1].train_loss < rows[0].train_loss
+    assert np.isfinite(fitted.predict(panel).cumulative_SHQ).all()
