@@ -182,7 +182,7 @@ class PolicySettings(_Section):
     learning_rate_dqn: float = Field(1e-3, gt=0, description="at the start; falls to a twentieth")
     gamma: float = Field(0.96, gt=0, lt=1, description="discount per period")
     gae_lambda: float = Field(0.95, ge=0, le=1, description="PPO: bias against variance of the advantages")
-    entropy: float = Field(0.02, ge=0, description="PPO: weight of the entropy bonus at the start; falls to 0")
+    entropy: float = Field(0.005, ge=0, description="PPO: weight of the entropy bonus at the start; falls to 0")
     num_epochs: int = Field(4, ge=1, description="PPO: passes over each batch")
     minibatch_size: int = Field(4_096, ge=32)
     epsilon: float = Field(0.02, ge=0, le=1, description="DQN: share of uniformly random actions")

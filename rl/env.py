@@ -6,20 +6,16 @@ say about (series, period) is computed once, so a step is a gather, the observat
 Shapes: N rows, S series, T periods, F observation columns, G hindsight columns, A actions, L periods until arrival.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from rl.constraints import feasible_quantity_S, is_review_period_S
-from rl.inventory import FloatArray, IntArray, InventoryState, SupplyTerms
-from rl.network import OBSERVATION_NAMES, Context, ContextMaker, anchor_wish, observe, order_wish
-from rl.observation import ActionGrid, make_forecast_inputs, make_state_inputs
-from rl.scenarios import ReplayScenario
+from rl.inventory import FloatArray, IntArray, InventoryState
+from rl.network import OBSERVATION_NAMES, Context, anchor_wish, order_wish
+from rl.packed import EnvData, observe_state
 from rl.simulator import Simulator
 
 _REWARD_SCALE = 0.1
@@ -63,71 +59,6 @@ class ArrayEnv(Protocol):
     def step(self, action_N: Tensor) -> Tensor:
         """Act in every row for one period; reward of each, (N,) float32."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnvData:
-    """A replay, packed for stepping.
-
-    Parameters
-    ----------
-    context
-        One row per (period, series), row ``t * S + s``; arrays as :class:`rl.network.Context` names them.
-    first_period
-        Number of the first period on the panel's calendar: review periods are counted on it.
-    demand_TS, lead_time_TS
-        What happens in each period.
-    start, terms
-        Opening stock of the replay, and terms of every series.
-    baseline_cost_S
-        Average cost per period of the tuned textbook rule: the reward's zero.
-    grid
-        What the policy may order.
-    """
-
-    context: tuple[npt.NDArray[np.generic], ...]
-    first_period: int
-    demand_TS: FloatArray
-    lead_time_TS: IntArray
-    start: InventoryState
-    terms: SupplyTerms
-    baseline_cost_S: FloatArray
-    grid: ActionGrid
-
-    @property
-    def num_series(self) -> int:
-        """S: series of the category."""
-        return len(self.terms)
-
-    @property
-    def num_periods(self) -> int:
-        """T: periods of the replay."""
-        return len(self.demand_TS)
-
-    def context_tensors(self) -> Context:
-        """The packed context as tensors."""
-        # A copy: arrays that come out of Ray's shared memory are read-only, which torch does not support.
-        return Context(*(torch.tensor(part) for part in self.context))
-
-
-def make_env_data(scenario: ReplayScenario, *, baseline_cost_S: FloatArray, grid: ActionGrid) -> EnvData:
-    """Pack a replay: contexts of all periods, demand and lead times by period."""
-    make_context = ContextMaker(grid)
-    parts = []
-    for forecast in scenario.forecasts:
-        inputs = make_forecast_inputs(forecast, scenario.terms, grid=grid)
-        parts.append(make_context(**{name: torch.tensor(value) for name, value in inputs.items()}))
-    packed = tuple(torch.cat(column).numpy() for column in zip(*parts, strict=True))
-    return EnvData(
-        context=packed,
-        first_period=scenario.first_period,
-        demand_TS=np.ascontiguousarray(scenario.demand_NT.T, dtype=np.float32),
-        lead_time_TS=np.ascontiguousarray(scenario.lead_time_NT.T, dtype=np.int64),
-        start=scenario.start,
-        terms=scenario.terms,
-        baseline_cost_S=baseline_cost_S.astype(np.float32),
-        grid=grid,
-    )
 
 
 class ReplayEnv:
@@ -212,7 +143,7 @@ class ReplayEnv:
         self._state, self._shadow_state = self._rows.observe(), self._shadows.observe()
         index_N = torch.from_numpy(self._period_N * self._data.num_series + self._series_N)
         self._now = self._context.take(index_N)
-        seen_NF = _observe_state(self._now, self._state)
+        seen_NF = observe_state(self._now, self._state)
         shadow_N2 = torch.from_numpy(
             np.stack([self._shadow_state.on_hand_S, self._shadow_state.inventory_position_S], axis=1)
         )
@@ -268,11 +199,6 @@ class ReplayEnv:
         )
 
 
-def _observe_state(context: Context, state: InventoryState) -> Tensor:
-    inputs = make_state_inputs(state)
-    return observe(context, torch.from_numpy(inputs["net_S"]), torch.from_numpy(inputs["on_order_SL"]))
-
-
 def _make_hindsight(data: EnvData, context: Context) -> Tensor:
     """Demand of the next periods, summed, less its expectation, scaled: one row per (period, series).
 
@@ -289,28 +215,6 @@ def _make_hindsight(data: EnvData, context: Context) -> Tensor:
         total_TS = total_TS + padded_TS[ahead : ahead + T]
         columns.append((total_TS - rate_TS * (ahead + 1)) / scale_TS)
     return torch.from_numpy(np.stack(columns, axis=2).reshape(T * S, _HINDSIGHT)).clamp(-10, 10)
-
-
-def replay_cost_S(data: EnvData, choose: Callable[[Tensor], Tensor]) -> FloatArray:
-    """Average cost per period of each series when ``choose`` maps observations to actions, from the replay's start.
-
-    The same arithmetic and the same figures as :func:`rl.evaluate.replay` of the exported policy.
-    """
-    context = data.context_tensors()
-    S = data.num_series
-    max_lead_time = int(max(data.lead_time_TS.max(), data.terms.lead_time_S.max()))
-    simulator = Simulator(data.start, costs=data.terms.costs, max_lead_time=max_lead_time)
-    total_S = np.zeros(S)
-    for period in range(data.num_periods):
-        state = simulator.observe()
-        now = context.take(torch.arange(period * S, (period + 1) * S))
-        action_S = choose(_observe_state(now, state))
-        wish_S = order_wish(now, action_S, torch.from_numpy(state.inventory_position_S)).numpy()
-        is_review_S = is_review_period_S(data.terms, period=data.first_period + period)
-        order_S = feasible_quantity_S(wish_S, state=state, terms=data.terms, is_review_S=is_review_S)
-        outcome = simulator.step(order_S, demand_N=data.demand_TS[period], lead_time_N=data.lead_time_TS[period])
-        total_S += outcome.cost_N
-    return (total_S / data.num_periods).astype(np.float32)
 
 
 def _reward_weight_S(baseline_cost_S: FloatArray) -> FloatArray:

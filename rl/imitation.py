@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from rl.constraints import feasible_quantity_S, is_review_period_S
-from rl.env import EnvData
 from rl.inventory import FloatArray, IntArray, InventoryState
-from rl.network import nearest_action, observe, order_wish
-from rl.observation import make_state_inputs
+from rl.network import nearest_action, order_wish
+from rl.packed import EnvData, observe_state
 from rl.policies.protocol import Policy
 from rl.scenarios import ReplayScenario
 from rl.simulator import Simulator
@@ -48,14 +47,11 @@ def make_lesson(policy: Policy, scenario: ReplayScenario, *, data: EnvData, seed
     seen: list[tuple[Tensor, Tensor]] = []
     for period, forecast in enumerate(scenario.forecasts):
         state = simulator.observe()
-        inputs = make_state_inputs(state)
         now = context.take(torch.from_numpy(period * data.num_series + rows))
         position_N = torch.from_numpy(state.inventory_position_S)
         wish_N = policy.order_quantity_S(state, forecast.take(rows), terms)
         action_N = nearest_action(now, torch.from_numpy(wish_N), position_N)
-        seen.append(
-            (observe(now, torch.from_numpy(inputs["net_S"]), torch.from_numpy(inputs["on_order_SL"])), action_N)
-        )
+        seen.append((observe_state(now, state), action_N))
         drawn_N = torch.from_numpy(random.integers(data.grid.num_actions, size=len(rows)))
         is_random_N = random.random(len(rows)) < _RANDOM_SHARE
         wish_N = np.where(is_random_N, order_wish(now, drawn_N, position_N).numpy(), wish_N)

@@ -24,8 +24,8 @@ from rl.policies.protocol import Policy
 from rl.scenarios import ReplayScenario
 
 if TYPE_CHECKING:
-    from rl.env import EnvData
     from rl.imitation import Lesson
+    from rl.packed import EnvData
 
 RESULT_FILE = "result.json"
 _DIGEST_FILE = "digest"
@@ -128,8 +128,8 @@ def make_jobs(
     store_folder: Path,
 ) -> list[TrialJob]:
     """Trials of every category and algorithm, the slower algorithm first."""
-    from rl.env import make_env_data
     from rl.imitation import make_lesson
+    from rl.packed import make_env_data
 
     jobs = []
     for category, scenario in scenarios_train.items():

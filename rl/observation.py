@@ -64,8 +64,8 @@ class ActionGrid:
         ``score`` and ``periods`` of the tuned textbook rule.
     """
 
-    scores: tuple[float, ...] = (-0.25, 0.5, 1.25, 2.0, 3.0)
-    batches: tuple[float, ...] = (0.0, 0.6, 1.2, 2.0, 3.0)
+    scores: tuple[float, ...] = (-0.5, 0.25, 1.0, 1.5, 2.0, 2.5, 3.25)
+    batches: tuple[float, ...] = (0.0, 0.75, 1.5, 2.5)
     anchor_score: float = 2.0
     anchor_periods: float = 0.0
 

@@ -37,6 +37,7 @@ from ray.rllib.utils.metrics import (
 from ray.tune.registry import ENV_CREATOR, _global_registry
 from torch import Tensor
 
+from cluster.config import PolicySettings
 from rl.env import ArrayEnv
 
 MEAN_REWARD = "mean_reward"
@@ -241,3 +242,27 @@ class ArrayEnvRunner(EnvRunner, Checkpointable):
         """Fail unless environment and module were built."""
         assert self.env is not None
         assert self.module is not None
+
+
+def set_task(
+    config: AlgorithmConfig, *, settings: PolicySettings, env_name: str, env_config: dict[str, Any], seed: int
+) -> None:
+    """Set what every algorithm on blocks shares: environment, array runner, one learner without episode connectors."""
+    config.environment(env_name, env_config=env_config).framework("torch")
+    config.env_runners(
+        env_runner_cls=ArrayEnvRunner,
+        num_env_runners=settings.num_env_runners,
+        num_envs_per_env_runner=settings.num_rows,
+        rollout_fragment_length=settings.rollout_periods,
+    )
+    config.learners(
+        num_learners=0,
+        num_gpus_per_learner=settings.gpus_per_trial,
+        add_default_connectors_to_learner_pipeline=False,
+    )
+    block_steps = settings.num_rows * settings.rollout_periods * max(1, settings.num_env_runners)
+    config.training(train_batch_size_per_learner=block_steps)
+    config.fault_tolerance(restart_failed_env_runners=True, env_runner_health_probe_timeout_s=10)
+    # Without these RLlib repeats a call until a second has passed.
+    config.reporting(min_time_s_per_iteration=0, min_sample_timesteps_per_iteration=0)
+    config.debugging(seed=seed, log_level="ERROR")

@@ -22,10 +22,11 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS, NUM_ENV
 from ray.tune.registry import register_env
 from torch import Tensor, nn
 
-from rl.env import EnvData, ReplayEnv, replay_cost_S
+from rl.env import ReplayEnv
 from rl.imitation import learn_lesson
 from rl.jobs import LearningPoint, TrialJob
 from rl.network import OBSERVATION_NAMES, make_mlp
+from rl.packed import EnvData, replay_cost_S
 from rl.policies.dqn import make_dqn_config
 from rl.policies.ppo import make_ppo_config
 from rl.runner import MEAN_REWARD

@@ -22,7 +22,7 @@ from torch import Tensor
 from cluster.config import PolicySettings
 from rl.network import OBSERVATION_NAMES
 from rl.policies.modules import QNetwork
-from rl.runner import ArrayEnvRunner, Block
+from rl.runner import Block, set_task
 
 Q_LOSS_KEY = "qf_loss"
 Q_MEAN_KEY = "qf_mean"
@@ -130,8 +130,7 @@ class LeanDQNLearner(DQNTorchLearner):
         chosen_N = fwd_out[QF_PREDS].gather(1, batch[Columns.ACTIONS].unsqueeze(1)).squeeze(1)
         after = {Columns.OBS: batch[Columns.NEXT_OBS]}
         with torch.no_grad():
-            best_N1 = module.compute_q_values(after)[QF_PREDS].argmax(1, keepdim=True)
-            next_N = module.forward_target(after)[QF_PREDS].gather(1, best_N1).squeeze(1)
+            next_N = module.forward_target(after)[QF_PREDS].gather(1, module.best_action(after)).squeeze(1)
             target_N = batch[Columns.REWARDS] + config.gamma**config.n_step * next_N
         loss = torch.nn.functional.smooth_l1_loss(chosen_N, target_N)
         self.metrics.log_dict(
@@ -181,32 +180,18 @@ def make_dqn_config(
     settings: PolicySettings, *, env_name: str, env_config: dict[str, Any], seed: int, n_step: int
 ) -> ArrayDQNConfig:
     """RLlib configuration of one DQN trial; ``n_step`` should be at least the lead time."""
-    steps = settings.budget_steps_dqn
-    rate, gamma = settings.learning_rate_dqn, settings.gamma
-    block_steps = settings.num_rows * settings.rollout_periods * max(1, settings.num_env_runners)
-    draws = max(1, round(block_steps * settings.replay_ratio / settings.minibatch_size))
-    config = ArrayDQNConfig().environment(env_name, env_config=env_config).framework("torch")
-    config.env_runners(
-        env_runner_cls=ArrayEnvRunner,
-        num_env_runners=settings.num_env_runners,
-        num_envs_per_env_runner=settings.num_rows,
-        rollout_fragment_length=settings.rollout_periods,
-    )
+    steps, rate, gamma = settings.budget_steps_dqn, settings.learning_rate_dqn, settings.gamma
+    config = ArrayDQNConfig()
+    set_task(config, settings=settings, env_name=env_name, env_config=env_config, seed=seed)
+    learned = config.train_batch_size_per_learner * settings.replay_ratio
+    batch_size = max(1, round(learned / settings.minibatch_size)) * settings.minibatch_size
     config.learners(
-        num_learners=0,
-        num_gpus_per_learner=settings.gpus_per_trial,
-        add_default_connectors_to_learner_pipeline=False,
         learner_connector=lambda *_: ReplayConnector(
-            gamma=gamma,
-            n_step=n_step,
-            capacity=settings.replay_capacity,
-            batch_size=draws * settings.minibatch_size,
-            seed=seed,
-        ),
+            gamma=gamma, n_step=n_step, capacity=settings.replay_capacity, batch_size=batch_size, seed=seed
+        )
     )
     config.training(
         learner_class=LeanDQNLearner,
-        train_batch_size_per_learner=block_steps,
         gamma=gamma,
         n_step=n_step,
         lr=[[0, rate], [steps, rate / 20]],
@@ -216,17 +201,9 @@ def make_dqn_config(
         replay_buffer_config={"type": "EpisodeReplayBuffer", "no_local_replay_buffer": True},
     )
     config.minibatch_size = settings.minibatch_size
-    exploration = (settings.temperature, settings.temperature / 10, settings.epsilon, steps)
-    config.rl_module(
-        rl_module_spec=RLModuleSpec(
-            module_class=QNetwork,
-            model_config={
-                "hidden": settings.hidden,
-                "num_features": len(OBSERVATION_NAMES),
-                "exploration": exploration,
-            },
-        )
-    )
-    config.fault_tolerance(restart_failed_env_runners=True, env_runner_health_probe_timeout_s=10)
-    config.reporting(min_time_s_per_iteration=0, min_sample_timesteps_per_iteration=0)
-    return config.debugging(seed=seed, log_level="ERROR")
+    model = {
+        "hidden": settings.hidden,
+        "num_features": len(OBSERVATION_NAMES),
+        "exploration": (settings.temperature, settings.temperature / 10, settings.epsilon, steps),
+    }
+    return config.rl_module(rl_module_spec=RLModuleSpec(module_class=QNetwork, model_config=model))

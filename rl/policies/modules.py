@@ -117,6 +117,10 @@ class QNetwork(_ScoringModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
         assert self._target_critic is not None
         return {QF_PREDS: self._target_scorer(self._seen(batch)) + self._target_critic(batch[Columns.OBS])}
 
+    def best_action(self, batch: dict[str, Any]) -> Tensor:
+        """Greedy action of each observation, (N, 1); the value in hindsight does not change it."""
+        return self.scorer(self._seen(batch)).argmax(1, keepdim=True)
+
     def compute_q_values(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Action values, (N, A)."""
         return {QF_PREDS: self.scorer(self._seen(batch)) + self.critic(batch[Columns.OBS])}

@@ -22,7 +22,7 @@ from torch import Tensor
 from cluster.config import PolicySettings
 from rl.network import OBSERVATION_NAMES
 from rl.policies.modules import ActorCritic
-from rl.runner import ArrayEnvRunner, Block
+from rl.runner import Block, set_task
 
 CLIP_FRACTION_KEY = "clip_fraction"
 KL_KEY = "approximate_kl"
@@ -129,27 +129,14 @@ class LeanPPOLearner(PPOTorchLearner):
 
 def make_ppo_config(settings: PolicySettings, *, env_name: str, env_config: dict[str, Any], seed: int) -> PPOConfig:
     """RLlib configuration of one PPO trial."""
-    steps = settings.budget_steps_ppo
-    rate = settings.learning_rate_ppo
+    steps, rate = settings.budget_steps_ppo, settings.learning_rate_ppo
     gamma, lambda_ = settings.gamma, settings.gae_lambda
-    block_steps = settings.num_rows * settings.rollout_periods * max(1, settings.num_env_runners)
-    config = PPOConfig().environment(env_name, env_config=env_config).framework("torch")
-    config.env_runners(
-        env_runner_cls=ArrayEnvRunner,
-        num_env_runners=settings.num_env_runners,
-        num_envs_per_env_runner=settings.num_rows,
-        rollout_fragment_length=settings.rollout_periods,
-    )
-    config.learners(
-        num_learners=0,
-        num_gpus_per_learner=settings.gpus_per_trial,
-        add_default_connectors_to_learner_pipeline=False,
-        learner_connector=lambda *_: AdvantageConnector(gamma=gamma, lambda_=lambda_),
-    )
+    config = PPOConfig()
+    set_task(config, settings=settings, env_name=env_name, env_config=env_config, seed=seed)
+    config.learners(learner_connector=lambda *_: AdvantageConnector(gamma=gamma, lambda_=lambda_))
     config.training(
         learner_class=LeanPPOLearner,
-        train_batch_size_per_learner=block_steps,
-        minibatch_size=min(settings.minibatch_size, block_steps),
+        minibatch_size=min(settings.minibatch_size, config.train_batch_size_per_learner),
         num_epochs=settings.num_epochs,
         gamma=gamma,
         lambda_=lambda_,
@@ -162,11 +149,5 @@ def make_ppo_config(settings: PolicySettings, *, env_name: str, env_config: dict
         grad_clip=1.0,
         grad_clip_by="global_norm",
     )
-    config.rl_module(
-        rl_module_spec=RLModuleSpec(
-            module_class=ActorCritic, model_config={"hidden": settings.hidden, "num_features": len(OBSERVATION_NAMES)}
-        )
-    )
-    config.fault_tolerance(restart_failed_env_runners=True, env_runner_health_probe_timeout_s=10)
-    config.reporting(min_time_s_per_iteration=0, min_sample_timesteps_per_iteration=0)
-    return config.debugging(seed=seed, log_level="ERROR")
+    model = {"hidden": settings.hidden, "num_features": len(OBSERVATION_NAMES)}
+    return config.rl_module(rl_module_spec=RLModuleSpec(module_class=ActorCritic, model_config=model))

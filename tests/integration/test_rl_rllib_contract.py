@@ -11,11 +11,12 @@ sys.path.append(str(Path(__file__).parents[1] / "model"))
 from learning_cases import make_category
 
 from cluster.config import PolicySettings
-from rl.env import ReplayEnv, make_env_data
+from rl.env import ReplayEnv
 from rl.evaluate import replay
 from rl.imitation import make_lesson
 from rl.jobs import TrialJob
 from rl.observation import anchored_grid
+from rl.packed import make_env_data
 from rl.policies.classical import ReorderPoint
 from rl.trial import SharedData, build_algorithm, run_trial
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from learning_cases import make_category
 
-from rl.env import make_env_data, replay_cost_S
 from rl.evaluate import replay
 from rl.imitation import learn_lesson, make_lesson
 from rl.network import OBSERVATION_NAMES, make_mlp
 from rl.observation import anchored_grid
+from rl.packed import make_env_data, replay_cost_S
 from rl.policies.classical import ReorderPoint
 from rl.policies.dqn import ReplayConnector, ReplayRing, n_step_return
 from rl.policies.ppo import AdvantageConnector, generalised_advantage

@@ -6,11 +6,12 @@ import torch
 from inventory_cases import make_scenario, make_state, make_terms, poisson_forecast, random_scenario
 
 from rl.constraints import feasible_quantity_S, is_review_period_S
-from rl.env import ReplayEnv, make_env_data, replay_cost_S
+from rl.env import ReplayEnv
 from rl.evaluate import replay
 from rl.imitation import make_lesson
 from rl.network import OBSERVATION_NAMES, make_mlp
 from rl.observation import ActionGrid, anchored_grid
+from rl.packed import make_env_data, replay_cost_S
 from rl.policies.classical import BaseStock, ReorderPoint
 
 RULE = ReorderPoint(cycle_service_level=0.8, order_periods=2.0)
