@@ -68,6 +68,7 @@ def connect(settings: RuntimeSettings) -> Iterator[None]:
 def _start_local(settings: RuntimeSettings) -> None:
     import ray
 
+    _stay_on_loopback()
     ray.init(
         address="local",
         num_cpus=settings.num_cpus,
@@ -80,6 +81,17 @@ def _start_local(settings: RuntimeSettings) -> None:
         _temp_dir=os.path.join(tempfile.gettempdir(), "restock-ray"),  # noqa: PTH118 - Ray wants a string
         _node_ip_address="127.0.0.1",
     )
+
+
+def _stay_on_loopback() -> None:
+    """Keep a local Ray off the network: its ports unpickle what they are sent.
+
+    Ray replaces a loopback address by this machine's own, except where it takes clusters to be unsupported.
+    """
+    from ray._private import ray_constants
+
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # for the processes that Ray starts
+    ray_constants.ENABLE_RAY_CLUSTER = False
 
 
 def _quiet_data() -> None:
