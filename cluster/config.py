@@ -104,8 +104,10 @@ class SplitSettings(_Section):
 class ForecastSettings(_Section):
     """The demand forecaster."""
 
-    horizon: int = Field(28, ge=2, description="periods ahead")
-    context: int = Field(56, ge=8, description="periods of history that the model reads")
+    horizon: int | None = Field(None, ge=2, description="periods ahead; default: 28 days, or 8 weeks")
+    context: int | None = Field(
+        None, ge=8, description="periods of history that the model reads; default: 56 days, or 26 weeks"
+    )
     levels: tuple[float, ...] = Field((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99))
     hidden: int = Field(64, ge=4, multiple_of=4, description="width of the LSTM")
     epochs: int = Field(5, ge=1, description="learning passes of a first fit; one finishing pass follows")
@@ -225,6 +227,16 @@ class Settings(_Section):
     assumptions: AssumptionSettings = AssumptionSettings()
     policy: PolicySettings = PolicySettings()
     serve: ServeSettings = ServeSettings()
+
+    @property
+    def horizon(self) -> int:
+        """Periods that forecasts look ahead."""
+        return self.forecast.horizon or (28 if self.data.frequency == "D" else 8)
+
+    @property
+    def context(self) -> int:
+        """Periods of history that the forecaster reads."""
+        return self.forecast.context or (56 if self.data.frequency == "D" else 26)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Settings":

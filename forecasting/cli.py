@@ -64,7 +64,7 @@ def backtest_forecast(
 
     settings = load_settings(config, overrides=overrides or ())
     dataset = open_dataset(settings)
-    end, horizon = dataset.period_until(day_of(until, option="--until")), settings.forecast.horizon
+    end, horizon = dataset.period_until(day_of(until, option="--until")), settings.horizon
     first = max(1, end - origins * horizon)
     panel = dataset.panel(until=end, selection_end=first)
     at = make_origins(panel, num_origins=origins, horizon=horizon, first=first)

@@ -61,8 +61,8 @@ def make_start(panel: DemandPanel, *, settings: Settings, warm_start: Forecaster
         num_series=panel.num_series,
         num_categories=len(vocabulary.category_ids),
         hidden=settings.forecast.hidden,
-        context=settings.forecast.context,
-        horizon=settings.forecast.horizon,
+        context=settings.context,
+        horizon=settings.horizon,
         levels=settings.forecast.levels,
     )
     with torch.random.fork_rng(devices=[]):
@@ -107,7 +107,7 @@ def make_vocabulary(panel: DemandPanel) -> Vocabulary:
 
 def _make_plan(panel: DemandPanel, *, settings: Settings, refit: bool) -> FitPlan:
     forecast, workers = settings.forecast, min(settings.forecast.num_workers, panel.num_series)
-    tail = min(forecast.horizon, panel.num_periods // 6)
+    tail = min(settings.horizon, panel.num_periods // 6)
     own_series, crops_per_step = panel.num_series // workers, max(1, forecast.batch_size // ORIGINS_PER_CROP)
     crops_per_series = max(
         -(-forecast.windows_per_series // ORIGINS_PER_CROP), -(-forecast.least_steps * crops_per_step // own_series)

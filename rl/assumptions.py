@@ -214,7 +214,7 @@ def _timing(
 
 
 def _check_horizon(interval_S: IntArray, *, settings: Settings, panel: DemandPanel, given: _Given, source: str) -> None:
-    horizon = settings.forecast.horizon
+    horizon = settings.horizon
     rows = np.flatnonzero(interval_S > horizon)
     if not len(rows):
         return
