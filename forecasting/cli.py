@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 NAME = "forecaster"
 KIND = "lstm-attention"
+_CURVE_COLUMNS = ("epoch", "phase", "seconds", "train_loss", "validation_loss", "validation_wql")
+_SCORE_COLUMNS = ("model", "num_series", "wql", "wql_90", "wql_sum", "rmsse", "bias", "seconds")
 
 
 def train_forecaster(
@@ -46,7 +48,8 @@ def train_forecaster(
     if as_json:
         print(json.dumps({"version": stored.version, "trained_until_on": str(until_on), "learning_curve": curve}))
         return
-    _show(curve, title=f"{NAME} {stored.version}, trained on {panel.num_series} series until {until_on}")
+    title = f"{NAME} {stored.version}, trained on {panel.num_series} series until {until_on}"
+    _show(curve, columns=_CURVE_COLUMNS, title=title)
 
 
 def backtest_forecast(
@@ -82,7 +85,7 @@ def backtest_forecast(
     if as_json:
         print(json.dumps({"origins_on": origin_dates, "trained_until_on": origin_dates[0], "rows": rows}))
         return
-    _show(rows, title=f"forecasts from {', '.join(origin_dates)}")
+    _show(rows, columns=_SCORE_COLUMNS, title=f"forecasts from {', '.join(origin_dates)}")
 
 
 def _champion(settings: Settings, *, until_on: date) -> "Forecaster":
@@ -125,14 +128,16 @@ def _publish(fitted: "Forecaster", *, settings: Settings, dataset: Dataset, unti
     return stored
 
 
-def _show(rows: list[dict[str, Any]], *, title: str) -> None:
-    table = Table(*rows[0], title=title)
+def _show(rows: list[dict[str, Any]], *, columns: tuple[str, ...], title: str) -> None:
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, no_wrap=True)
     for row in rows:
-        table.add_row(*(_text(value) for value in row.values()))
+        table.add_row(*(_text(row[column]) for column in columns))
     Console().print(table)
 
 
 def _text(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

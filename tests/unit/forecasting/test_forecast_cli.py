@@ -1,0 +1,81 @@
+"""The commands on a small shop; training itself runs in this process, without Ray."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from forecast_panels import SMALL
+from small_shop import load, make_orders
+from typer.testing import CliRunner
+
+import forecasting.cli
+from cluster.artifacts import ArtifactStore
+from cluster.config import Settings
+from cluster.errors import ConfigError, DataError
+from cluster.panel import DemandPanel
+from forecasting.predict import Forecaster
+from forecasting.preparation import fit_in_process
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Overrides that open a loaded shop of three items and 60 days."""
+
+    def fit(panel: DemandPanel, *, settings: Settings, warm_start: Forecaster | None) -> Forecaster:
+        return fit_in_process(panel, settings=settings, warm_start=warm_start)
+
+    monkeypatch.setattr(forecasting.cli, "_fit", fit)
+    short = ["split.test_days=7", "split.policy_days=21", "split.validation_days=7", "data.holidays=", *SMALL]
+    load(tmp_path, *short, orders=make_orders())
+    given = [
+        f'home="{tmp_path / "home"}"',
+        "data.num_shards=3",
+        f'data.tables.orders.uri="{tmp_path / "orders.parquet"}"',
+    ]
+    return [part for override in [*given, *short] for part in ("--set", override)]
+
+
+def run(command: Any, arguments: list[str]) -> str:
+    app = typer.Typer()
+    app.command()(command)
+    result = CliRunner().invoke(app, arguments)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_training_publishes_a_champion_that_knows_its_day(shop: list[str], tmp_path: Path) -> None:
+    answer = json.loads(
+        run(forecasting.cli.train_forecaster, [*shop, "--until", "2024-02-20", "--json"]).splitlines()[-1]
+    )
+    assert answer["trained_until_on"] == "2024-02-20"
+    stored = ArtifactStore(tmp_path / "home" / "models").load("forecaster")
+    assert stored.version == answer["version"] == "v0001"
+    assert str(stored.manifest.trained_until_on) == "2024-02-20"
+    assert len(Forecaster.load(stored.folder).history) == len(answer["learning_curve"])
+    assert "v0002" in run(forecasting.cli.train_forecaster, [*shop, "--refit"])
+    with pytest.raises(DataError, match="would know the future"):
+        run(forecasting.cli.train_forecaster, [*shop, "--refit", "--until", "2024-02-20"])
+
+
+def test_a_backtest_scores_the_forecaster_beside_its_baselines(shop: list[str]) -> None:
+    output = run(forecasting.cli.backtest_forecast, [*shop, "--origins", "2", "--statistical-series", "1", "--json"])
+    answer = json.loads(output.splitlines()[-1])
+    assert len(answer["origins_on"]) == 2
+    assert answer["trained_until_on"] == answer["origins_on"][0]
+    rows = {row["model"]: row for row in answer["rows"]}
+    assert list(rows) == ["lstm-attention", "seasonal-naive", "weekday-quantiles", "ets", "arima"]
+    assert rows["seasonal-naive"]["wql"] == 0.0  # every item sells the same every day
+    assert rows["arima"]["num_series"] == 1
+    assert "lstm-attention" in run(
+        forecasting.cli.backtest_forecast, [*shop, "--origins", "1", "--statistical-series", "1"]
+    )
+
+
+@pytest.mark.parametrize(("until", "error"), [("yesterday", ConfigError), ("1999-01-01", DataError)])
+def test_a_day_that_cannot_be_is_refused(shop: list[str], until: str, error: type[Exception]) -> None:
+    with pytest.raises(error, match=f"--until {until}"):
+        run(forecasting.cli.train_forecaster, [*shop, "--until", until])
