@@ -45,8 +45,9 @@ def ranking_metrics(item_UK: RowArray, *, target_N: RowArray, offset_U1: IntArra
 
     Examples
     --------
-    >>> ranking_metrics(np.array([[7, 3]]), target_N=np.array([3, 9]), offset_U1=np.array([0, 2]), k=2)
-    {'recall': 0.5, 'ndcg': 0.38685...}
+    >>> found = ranking_metrics(np.array([[7, 3]]), target_N=np.array([3, 9]), offset_U1=np.array([0, 2]), k=2)
+    >>> found["recall"], round(found["ndcg"], 4)
+    (0.5, 0.3869)
     """
     size_U = np.diff(offset_U1)
     hit_UK = hits(item_UK[:, :k], target_N=target_N, offset_U1=offset_U1)
