@@ -84,9 +84,11 @@ def test_finished_trials_are_reused_and_changed_ones_run_again(trained):
     again = train_policies(**arguments(folder), on_progress=updates.append)
     assert [update.state for update in updates] == ["reused", "reused"]
     assert {key: policy.curve for key, policy in again.items()} == {k: p.curve for k, p in policies.items()}
-    jobs = make_jobs(**arguments(folder))
-    changed = make_jobs(**arguments(folder, hidden=24))
-    assert {job.digest() for job in jobs}.isdisjoint(job.digest() for job in changed)
+    updates.clear()
+    changed = {"algorithms": ("ppo",), "budget_steps_ppo": 2_048, "evaluations": 1}
+    (other,) = train_policies(**arguments(folder, **changed), on_progress=updates.append).values()
+    assert {update.state for update in updates} == {"running", "finished"}
+    assert other.curve != policies["tea", "ppo"].curve
 
 
 class KilledError(Exception):
