@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.config import Settings
+from cluster.runtime import connect
 from restock.pipeline import MainJob, run_main_job
 from serve.app import start
 from serve.cli import example_calls, wait_for_signal
@@ -28,10 +29,18 @@ def run_demo(settings: Settings, *, with_service: bool, stay_up: bool) -> dict[s
         Keep it up until Ctrl-C.
     """
     console = Console(stderr=True, highlight=False)
-    job = run_main_job(settings)
-    _show(job, console)
-    if not with_service:
-        return job.summary
+    with connect(settings.runtime):
+        job = run_main_job(settings)
+        _show(job, console)
+        if not with_service:
+            return job.summary
+        if job.recommender is None:
+            console.print("The service is not started: it needs a recommender, and the orders name no user.")
+            return job.summary
+        return job.summary | {"calls": _serve(settings, job, console=console, stay_up=stay_up)}
+
+
+def _serve(settings: Settings, job: MainJob, *, console: Console, stay_up: bool) -> list[dict[str, Any]]:
     with console.status("Starting the service"):
         service = start(settings)
     with service:
@@ -45,14 +54,14 @@ def run_demo(settings: Settings, *, with_service: bool, stay_up: bool) -> dict[s
             console.print(f"\nServing at {service.url}, documentation at {service.url}/docs. Ctrl-C ends it.")
             wait_for_signal()
             console.print("Stopping")
-    return job.summary | {"calls": calls}
+    return calls
 
 
 def call_service(url: str, job: MainJob) -> list[dict[str, Any]]:
     """One real answer of each route, shortened for reading."""
     lines = job.plan.table.slice(0, 2).select(["item_id", "location_id"]).to_pylist()
-    user_id = str(job.recommender.histories.user_ids_U[0])
-    query = urlencode({"user_id": user_id, "k": 3})
+    known_ids = [] if job.recommender is None else job.recommender.model.histories.user_ids_U[:1].tolist()
+    query = urlencode({"user_id": known_ids[0] if known_ids else "guest", "k": 3})
     return [
         _call(f"{url}/v1/recommendations?{query}"),
         _call(f"{url}/v1/forecasts", body={"series": lines[:1], "horizon": 7, "levels": [0.1, 0.5, 0.9]}),

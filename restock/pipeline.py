@@ -19,13 +19,13 @@ from cluster.schema import Col
 from forecasting.backtest import evaluate_forecasts, make_contenders, make_origins
 from forecasting.forecast import Forecast
 from forecasting.metrics import at_levels
-from recsys.predict import Recommender
 from restock.charts import CostRow, ForecastExample
 from restock.meter import Meter
 from restock.planning import StockFiles, plan_orders
 from restock.report import Curves, ReportContent, write_report
 from restock.training import (
     Forecasters,
+    JudgedRecommender,
     PolicyOutcome,
     Workbench,
     open_workbench,
@@ -44,12 +44,12 @@ _PAST_SHOWN = 56
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MainJob:
-    """What the main job made: the JSON summary, the plan, and the files that it wrote."""
+    """What the main job made: the JSON summary, the plan, and the folder of the files that it wrote."""
 
     summary: dict[str, Any]
     plan: OrderPlan
     dataset: Dataset
-    recommender: Recommender
+    recommender: JudgedRecommender | None
     folder: Path
 
 
@@ -66,7 +66,7 @@ def run_main_job(settings: Settings) -> MainJob:
         with meter.stage("forecast backtest"):
             forecast_rows = _backtest(bench, forecasters)
         with meter.stage("recommender"):
-            recommender, recommender_rows = train_recommender(bench)
+            recommender = train_recommender(bench)
         with meter.stage("policies"):
             outcome = train_policies(bench, forecasters, resume=True)
         with meter.stage("plan"), stage("Plan today's orders"):
@@ -74,7 +74,7 @@ def run_main_job(settings: Settings) -> MainJob:
     summary = {
         **_describe_data(bench),
         "forecast": forecast_rows,
-        "recommender": recommender_rows,
+        "recommender": [] if recommender is None else list(recommender.rows),
         "policies": {name: _describe_policy(outcome, name) for name in outcome.study.reports},
         "promoted_learned": sum(decision.is_learned for decision in outcome.study.decisions.values()),
         "assumed": list(dict.fromkeys((*outcome.assumed, *plan.notes))),
@@ -243,11 +243,12 @@ def _policy_curves(outcome: PolicyOutcome) -> Curves:
     }
 
 
-def _model_curves(forecasters: Forecasters, recommender: Recommender) -> Curves:
+def _model_curves(forecasters: Forecasters, recommender: JudgedRecommender | None) -> Curves:
     """Losses over the first one, so that different losses fit one picture."""
+    learning_curve = [] if recommender is None else recommender.model.learning_curve
     curves = {
         "forecaster": [(row.epoch, row.validation_loss) for row in forecasters.past.history],
-        "recommender": [(row["epoch"], row["loss"]) for row in recommender.learning_curve if row["phase"] == "learn"],
+        "recommender": [(row["epoch"], row["loss"]) for row in learning_curve if row["phase"] == "learn"],
     }
     return {name: relative for name, points in curves.items() if (relative := _relative(points))}
 

@@ -15,6 +15,7 @@ from cluster.dataset import Dataset
 from cluster.errors import DataError
 from cluster.panel import DemandPanel
 from cluster.progress import Stage, stage
+from cluster.schema import Col
 from cluster.split import Split, make_split
 from forecasting.learning_curve import EpochRow
 from forecasting.predict import Forecaster
@@ -139,13 +140,26 @@ def _find_forecaster(bench: Workbench, period: int) -> Forecaster | None:
     return None
 
 
-def train_recommender(bench: Workbench) -> tuple[Recommender, list[dict[str, Any]]]:
-    """Fit on everything before the test, judge on each user's first basket in it, publish and promote."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedRecommender:
+    """A fitted recommender, and one row per model on each user's first basket in the test."""
+
+    model: Recommender
+    rows: tuple[dict[str, Any], ...]
+
+
+def train_recommender(bench: Workbench) -> JudgedRecommender | None:
+    """Fit on everything before the test, judge on each user's first basket in it, publish and promote.
+
+    None for a shop whose orders and events name no user: there is nobody to recommend to.
+    """
+    if not _names_users(bench):
+        return None
     orders, events = _required(bench, "orders"), bench.dataset.table("events")
     cut_on, end_on = bench.date_on(bench.split.test), bench.date_on(bench.split.end)
     settings = bench.settings.recommender
     interactions = make_interactions(orders, events, until=cut_on, settings=settings)
-    with stage("Train the recommender", total=settings.epochs) as running:
+    with stage("Train the recommender", total=settings.epochs + 1) as running:
         fitted = fit_recommender(interactions, settings=bench.settings, on_epoch=lambda row: running.advance())
     holdout = hold_out_tables(fitted.histories, orders, events, since=cut_on, until=end_on)
     rows = evaluate(fitted, holdout, protocol=f"first basket from {cut_on} on")
@@ -158,7 +172,12 @@ def train_recommender(bench: Workbench) -> tuple[Recommender, list[dict[str, Any
         write=fitted.save,
     )
     bench.store.promote(RECOMMENDER, stored.version)
-    return fitted, rows
+    return JudgedRecommender(model=fitted, rows=tuple(rows))
+
+
+def _names_users(bench: Workbench) -> bool:
+    tables = (bench.dataset.table(name) for name in ("orders", "events"))
+    return any(table is not None and table[Col.USER_ID].null_count < table.num_rows for table in tables)
 
 
 def train_policies(bench: Workbench, forecasters: Forecasters, *, resume: bool) -> PolicyOutcome:
