@@ -15,7 +15,7 @@ import numpy as np
 
 from cluster.artifacts import code_digest, digest_of, slug_of
 from cluster.config import PolicySettings, Settings
-from cluster.errors import ArtifactError
+from cluster.errors import ArtifactError, ConfigError
 from rl.evaluate import replay
 from rl.observation import anchored_grid
 from rl.policies.classical import StaticMinMax
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 RESULT_FILE = "result.json"
 _DIGEST_FILE = "digest"
+_MIN_BLOCK = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +128,13 @@ def make_jobs(
     heuristics: Mapping[str, Mapping[str, Policy]],
     store_folder: Path,
 ) -> list[TrialJob]:
-    """Trials of every category and algorithm, the slower algorithm first."""
+    """Trials of every category and algorithm.
+
+    Raises
+    ------
+    ConfigError
+        If the training window is too short to learn from.
+    """
     from rl.imitation import make_lesson
     from rl.packed import make_env_data
 
@@ -150,7 +157,7 @@ def make_jobs(
                 category=category,
                 algorithm=algorithm,
                 teacher=teacher,
-                settings=settings.policy,
+                settings=_fitted(settings.policy, scenario),
                 seed=settings.seed,
                 train=data[0],
                 validation=data[1],
@@ -160,6 +167,17 @@ def make_jobs(
             for algorithm in settings.policy.algorithms
         ]
     return jobs
+
+
+def _fitted(settings: PolicySettings, scenario: ReplayScenario) -> PolicySettings:
+    """Blocks cut to the training window: one period of it must follow a block, to bootstrap from."""
+    longest = scenario.num_periods - 1
+    if longest < _MIN_BLOCK:
+        raise ConfigError(
+            f"policies would learn from {scenario.num_periods} periods, at least {_MIN_BLOCK + 1} are needed; raise "
+            "split.policy_periods or lower split.validation_periods"
+        )
+    return settings.model_copy(update={"rollout_periods": min(settings.rollout_periods, longest)})
 
 
 def is_finished(job: TrialJob) -> bool:

@@ -1,11 +1,17 @@
 """The learners' arithmetic against slow oracles, without Ray: returns, advantages, replay, imitation, losses."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from learning_cases import make_category
 
+from cluster.config import Settings
+from cluster.errors import ConfigError
+from rl.env import ReplayEnv
 from rl.evaluate import replay
 from rl.imitation import learn_lesson, make_lesson
+from rl.jobs import make_jobs
 from rl.network import OBSERVATION_NAMES, make_mlp
 from rl.observation import anchored_grid
 from rl.packed import make_env_data, replay_cost_S
@@ -136,3 +142,40 @@ def test_imitation_learns_a_rule_and_its_cost():
     with torch.inference_mode():
         cost_S = replay_cost_S(data, lambda observation: scorer(observation).argmax(1))
     assert cost_S.sum() == pytest.approx(baseline_S.sum(), rel=0.05)
+
+
+def short_jobs(folder, periods):
+    return make_jobs(
+        Settings(),
+        scenarios_train={"tea": make_category(rows=4, periods=periods)},
+        scenarios_validation={"tea": make_category(rows=4, periods=4)},
+        heuristics={"tea": {"reorder_point": ReorderPoint(cycle_service_level=0.8, order_periods=4.0)}},
+        store_folder=folder,
+    )
+
+
+def test_a_short_history_shortens_the_blocks(tmp_path):
+    for job in short_jobs(tmp_path, 9):
+        assert job.settings.rollout_periods == 8
+        ReplayEnv(job.train, num_rows=4, block_periods=8).begin_block()
+
+
+def test_a_history_too_short_to_learn_from_is_refused_with_the_next_step(tmp_path):
+    with pytest.raises(ConfigError, match=r"from 2 periods, at least 3 are needed; raise split.policy_periods"):
+        short_jobs(tmp_path, 2)
+
+
+def test_the_digest_follows_everything_that_decides_the_result(tmp_path):
+    jobs = short_jobs(tmp_path, 9)
+    assert {job.key.rsplit("-", 1)[1] for job in jobs} == {"dqn", "ppo"}
+    job = jobs[0]
+    assert job.digest() == short_jobs(tmp_path, 9)[0].digest()
+    changed = [
+        replace(job, seed=1),
+        replace(job, settings=job.settings.model_copy(update={"hidden": 8})),
+        replace(job, train=replace(job.train, demand_TS=job.train.demand_TS + 1)),
+        replace(job, validation=replace(job.validation, baseline_cost_S=job.validation.baseline_cost_S + 1)),
+        replace(job, lesson=replace(job.lesson, action_M=job.lesson.action_M + 1)),
+    ]
+    assert len({other.digest() for other in changed} | {job.digest()}) == 6
+    assert replace(job, folder=tmp_path / "elsewhere").digest() == job.digest()
