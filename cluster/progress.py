@@ -51,7 +51,9 @@ def stage(description: str, *, total: float | None = None, console: Console | No
         running = Stage(progress, description, total=total)
         yield running
     note = f"  {running.note}" if running.note else ""
-    console.print(f"{description}: {time.monotonic() - began_s:.1f} s{note}", markup=False, highlight=False)
+    console.print(
+        f"{description}: {time.monotonic() - began_s:.1f} s{note}", markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def track(

@@ -1,13 +1,14 @@
 """The main job: load, train, replay, gate, plan, report. One function, one summary."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 
 from cluster.artifacts import code_digest, digest_of
 from cluster.config import Settings
@@ -35,11 +36,16 @@ from restock.training import (
 )
 from rl.evaluate import PolicyReport
 from rl.orders import OrderPlan
+from rl.stock import make_stock_tables
 
 _NUM_EXAMPLES = 4
 _PLAN_ROWS = 25
 _STATISTICAL_SERIES = 50
 _PAST_SHOWN = 56
+_STOCK_ASSUMED = (
+    "Stock and open orders of the plan are assumed: what would be there if the policies that serve had ordered through "
+    "the held-out periods."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,15 +75,17 @@ def run_main_job(settings: Settings) -> MainJob:
             recommender = train_recommender(bench)
         with meter.stage("policies"):
             outcome = train_policies(bench, forecasters, resume=True)
+        folder = settings.home / "report"
         with meter.stage("plan"), stage("Plan today's orders"):
-            plan = plan_orders(dataset, settings=settings, files=StockFiles())
+            files = _write_stock(bench, outcome, folder=folder)
+            plan = plan_orders(dataset, settings=settings, files=files)
     summary = {
         **_describe_data(bench),
         "forecast": forecast_rows,
         "recommender": [] if recommender is None else list(recommender.rows),
         "policies": {name: _describe_policy(outcome, name) for name in outcome.study.reports},
         "promoted_learned": sum(decision.is_learned for decision in outcome.study.decisions.values()),
-        "assumed": list(dict.fromkeys((*outcome.assumed, *plan.notes))),
+        "assumed": list(dict.fromkeys((*outcome.assumed, _STOCK_ASSUMED, *plan.notes))),
         "plan": _describe_plan(plan),
         "seconds": meter.seconds,
         "peak_memory_mb": round(meter.peak_memory_mb),
@@ -88,10 +96,24 @@ def run_main_job(settings: Settings) -> MainJob:
             "code": code_digest(),
         },
     }
-    folder = settings.home / "report"
     job = MainJob(summary=summary, plan=plan, dataset=dataset, recommender=recommender, folder=folder)
     _write(job, bench=bench, forecasters=forecasters, outcome=outcome)
     return job
+
+
+def _write_stock(bench: Workbench, outcome: PolicyOutcome, *, folder: Path) -> StockFiles:
+    """The stock that the plan starts from, as the files that a shop would export."""
+    tables = make_stock_tables(
+        outcome.study.end,
+        index=bench.panel.index,
+        calendar=bench.panel.calendar,
+        on_date=bench.date_on(bench.split.end),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    files = StockFiles(stock=folder / "stock.csv", open_orders=folder / "open_orders.csv")
+    for table, path in zip(tables, (files.stock, files.open_orders), strict=True):
+        pa.csv.write_csv(table, path)
+    return files
 
 
 def _backtest(bench: Workbench, forecasters: Forecasters) -> list[dict[str, Any]]:
@@ -99,6 +121,9 @@ def _backtest(bench: Workbench, forecasters: Forecasters) -> list[dict[str, Any]
     horizon = min(forecasters.current.horizon, bench.split.end - bench.split.test)
     origins = make_origins(bench.panel, num_origins=2, horizon=horizon, first=bench.split.test)
     models = make_contenders(forecasters.current, seed=bench.settings.seed, max_statistical_series=_STATISTICAL_SERIES)
+    # ETS and ARIMA are scored on a sample: so that they can be compared, the forecaster is too.
+    ours = next(iter(models))
+    models[f"{ours}, on their sample"] = replace(models[ours], max_series=_STATISTICAL_SERIES)
     with stage("Compare forecasts with the baselines", total=len(models)) as running:
         return evaluate_forecasts(
             bench.panel,

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rl.constraints import feasible_quantity_S, is_review_period_S
-from rl.inventory import FloatArray, IntArray
+from rl.inventory import FloatArray, IntArray, InventoryState
 from rl.policies.protocol import Policy
 from rl.scenarios import ReplayScenario
 from rl.simulator import Outcome, Simulator
@@ -44,6 +44,8 @@ class ReplayResult:
         Order lines placed and units ordered.
     cost_T, on_hand_T, ordered_T, unmet_T
         Totals over series in each period: account currency, and units.
+    end
+        State at the decision after the last period.
     """
 
     policy_name: str
@@ -62,6 +64,7 @@ class ReplayResult:
     on_hand_T: WideArray
     ordered_T: WideArray
     unmet_T: WideArray
+    end: InventoryState
 
     @property
     def cost_S(self) -> WideArray:
@@ -104,7 +107,7 @@ class _Tally:
         ):
             self._totals[name][t] = value_N.sum(dtype=np.float64)
 
-    def result(self, policy_name: str) -> ReplayResult:
+    def result(self, policy_name: str, *, end: InventoryState) -> ReplayResult:
         sums, totals, costs, T = self._sums, self._totals, self._scenario.costs, self._scenario.num_periods
         return ReplayResult(
             policy_name=policy_name,
@@ -123,6 +126,7 @@ class _Tally:
             on_hand_T=totals["on_hand"],
             ordered_T=totals["ordered"],
             unmet_T=totals["unmet"],
+            end=end,
         )
 
 
@@ -147,7 +151,7 @@ def replay(policy: Policy, scenario: ReplayScenario, *, unmet: Literal["lost", "
         outcome = simulator.step(order_N, demand_N=scenario.demand_NT[:, t], lead_time_N=lead_time_N)
         sellable_N = state.on_hand_S + np.where(lead_time_N == 0, order_N, 0) - state.reserved_S
         tally.add(t, order_N=order_N, sellable_N=sellable_N, outcome=outcome)
-    return tally.result(policy.name)
+    return tally.result(policy.name, end=simulator.observe())
 
 
 class _NoOrders:

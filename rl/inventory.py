@@ -3,6 +3,7 @@
 Shapes: S series (or simulated rows), L periods until arrival. Periods are days on a daily panel, weeks on a weekly one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -148,3 +149,15 @@ class InventoryState:
             backorder_S=self.backorder_S[rows],
             reserved_S=self.reserved_S[rows],
         )
+
+
+def concatenate_states(parts: Sequence[InventoryState]) -> InventoryState:
+    """Series of several states one after the other; shorter pipelines are continued with nothing."""
+    longest = max(part.on_order_SL.shape[1] for part in parts)
+    pipelines = [np.pad(part.on_order_SL, ((0, 0), (0, longest - part.on_order_SL.shape[1]))) for part in parts]
+    return InventoryState(
+        on_hand_S=np.concatenate([part.on_hand_S for part in parts]),
+        on_order_SL=np.concatenate(pipelines),
+        backorder_S=np.concatenate([part.backorder_S for part in parts]),
+        reserved_S=np.concatenate([part.reserved_S for part in parts]),
+    )

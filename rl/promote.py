@@ -2,7 +2,8 @@
 
 The textbook rule to beat is the one that was cheapest on the tuning window. Of the learned candidates, the one whose
 best checkpoint did best before the test is put to it, and no other: testing every candidate and keeping a lucky one
-would make the interval a lie.
+would make the interval a lie. It must also have cost less there than every other textbook rule: a shop could as well
+have used that one.
 """
 
 from collections.abc import Mapping
@@ -33,7 +34,7 @@ class Decision:
 
 
 def decide(report: PolicyReport, candidates: Mapping[str, TrainedPolicy]) -> Decision:
-    """Let the best candidate serve if it beats the textbook rule with its interval clear of zero.
+    """Let the best candidate serve if it beats the textbook rule with its interval clear of zero, and all other rules.
 
     Parameters
     ----------
@@ -43,6 +44,8 @@ def decide(report: PolicyReport, candidates: Mapping[str, TrainedPolicy]) -> Dec
         Learned policies of the category, by their name in the report.
     """
     rule = report.baseline
+    rules = [score for score in report.scores if score.name not in candidates]
+    luckiest = min(rules, key=lambda score: score.cost)
     if not candidates:
         return Decision(
             category_id=report.category_id,
@@ -55,14 +58,19 @@ def decide(report: PolicyReport, candidates: Mapping[str, TrainedPolicy]) -> Dec
     assert interval is not None, "a learned policy cannot be the textbook baseline"
     figures = _describe(interval)
     where = f"on {report.num_periods} held-out periods of {report.num_series} series"
-    if interval.is_cheaper:
+    serves = interval.is_cheaper and report.score(name).cost < luckiest.cost
+    if serves:
         reason = f"{name} serves: against {rule} its cost was {figures} {where}."
+    elif interval.is_cheaper:
+        reason = (
+            f"{rule} serves: the cost of {name} against it was {figures} {where}, but {luckiest.name} cost no more."
+        )
     else:
         reason = f"{rule} serves: the cost of {name} against it was {figures} {where}, which is not clearly cheaper."
     return Decision(
         category_id=report.category_id,
-        policy_name=name if interval.is_cheaper else rule,
-        is_learned=interval.is_cheaper,
+        policy_name=name if serves else rule,
+        is_learned=serves,
         reason=reason,
     )
 

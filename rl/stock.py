@@ -79,6 +79,33 @@ def assume_stock(forecast: Forecast, terms: SupplyTerms) -> StockReading:
     )
 
 
+def make_stock_tables(
+    state: InventoryState, *, index: SeriesIndex, calendar: Calendar, on_date: date
+) -> tuple[pa.Table, pa.Table]:
+    """Tables ``stock`` and ``open_orders`` of a state on a day: the inverse of ``make_inventory_state``."""
+    stock = pa.table(
+        {
+            Col.ITEM_ID: index.item_ids_S,
+            Col.LOCATION_ID: index.location_ids_S,
+            Col.ON_HAND_QTY: state.on_hand_S.astype(np.float64),
+            Col.RESERVED_QTY: state.reserved_S.astype(np.float64),
+            Col.BACKORDER_QTY: state.backorder_S.astype(np.float64),
+            Col.SNAPSHOT_ON: pa.array([on_date] * len(index), pa.date32()),
+        }
+    )
+    rows, columns = np.nonzero(state.on_order_SL)
+    period = calendar.period_of(on_date)
+    open_orders = pa.table(
+        {
+            Col.ITEM_ID: index.item_ids_S[rows],
+            Col.LOCATION_ID: index.location_ids_S[rows],
+            Col.OPEN_QTY: state.on_order_SL[rows, columns].astype(np.float64),
+            Col.EXPECTED_ON: pa.array([calendar.date_on(period + 1 + int(column)) for column in columns], pa.date32()),
+        }
+    )
+    return stock, open_orders
+
+
 def make_inventory_state(
     stock: pa.Table,
     open_orders: pa.Table | None,

@@ -15,7 +15,7 @@ from cluster.panel import DemandPanel, StrArray
 from cluster.split import Split
 from forecasting.forecast import Forecast
 from rl.evaluate import PolicyReport, make_policy_report, perfect_foresight_cost_S, replay
-from rl.inventory import SupplyTerms
+from rl.inventory import InventoryState, SupplyTerms, concatenate_states
 from rl.jobs import TrainedPolicy
 from rl.policies.classical import ClassicalPolicy
 from rl.policies.exported import ExportedPolicy
@@ -61,6 +61,8 @@ class PolicyStudy:
         By category.
     trained
         Learned policies by category and algorithm, with their learning curves.
+    end
+        Stock of every series after the test, had the policies that serve ordered through it.
     """
 
     default: ClassicalPolicy
@@ -68,6 +70,7 @@ class PolicyStudy:
     decisions: Mapping[str, Decision]
     reports: Mapping[str, PolicyReport]
     trained: Mapping[tuple[str, str], TrainedPolicy]
+    end: InventoryState
 
 
 def make_windows(
@@ -178,7 +181,25 @@ def study_policies(
         reports[category] = _judge(category, tried, windows.test.take(rows_of[category]), settings=settings)
         decisions[category] = decide(reports[category], candidates)
         policies[category] = tried[decisions[category].policy_name]
-    return PolicyStudy(default=default, policies=policies, decisions=decisions, reports=reports, trained=trained)
+    return PolicyStudy(
+        default=default,
+        policies=policies,
+        decisions=decisions,
+        reports=reports,
+        trained=trained,
+        end=_end_state(windows.test, policies, default=default, category_ids_S=category_ids_S),
+    )
+
+
+def _end_state(
+    scenario: ReplayScenario, policies: Mapping[str, Policy], *, default: Policy, category_ids_S: StrArray
+) -> InventoryState:
+    order, parts = [], []
+    for category in np.unique(category_ids_S).tolist():
+        rows = np.flatnonzero(category_ids_S == category)
+        order.append(rows)
+        parts.append(replay(policies.get(category, default), scenario.take(rows)).end)
+    return concatenate_states(parts).take(np.argsort(np.concatenate(order)))
 
 
 def _judge(category: str, tried: Mapping[str, Policy], scenario: ReplayScenario, *, settings: Settings) -> PolicyReport:

@@ -15,9 +15,10 @@ DEARER = Interval(estimate=0.04, low=0.01, high=0.07, confidence=0.95)
 
 def score(name, interval):
     figures = dict.fromkeys(
-        ("cost", "holding_cost", "lost_sale_cost", "fixed_cost", "fill_rate", "in_stock_rate", "stock_value"), 1.0
+        ("holding_cost", "lost_sale_cost", "fixed_cost", "fill_rate", "in_stock_rate", "stock_value"), 1.0
     )
-    return PolicyScore(name=name, num_orders=1, ordered_qty=1.0, against_baseline=interval, **figures)
+    cost = 1.0 + (interval.estimate if interval else 0.0)
+    return PolicyScore(name=name, cost=cost, num_orders=1, ordered_qty=1.0, against_baseline=interval, **figures)
 
 
 def report(**intervals):
@@ -58,6 +59,12 @@ def test_anything_else_leaves_the_textbook_rule_and_says_so(interval):
     assert decision.reason.startswith("reorder_point serves: the cost of dqn against it was ")
     assert decision.reason.endswith("which is not clearly cheaper.")
     assert f"{interval.estimate:+.1%}" in decision.reason
+
+
+def test_a_candidate_that_another_textbook_rule_equals_does_not_serve():
+    decision = decide(report(ppo=CHEAPER, base_stock=UNCLEAR), {"ppo": candidate("ppo", train=0.9, validation=0.95)})
+    assert (decision.policy_name, decision.is_learned) == ("reorder_point", False)
+    assert decision.reason.endswith("; base_stock cost no more.")
 
 
 def test_only_the_candidate_that_did_better_before_the_test_is_tried_on_it():

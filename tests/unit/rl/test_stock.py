@@ -9,7 +9,8 @@ from inventory_cases import make_index
 
 from cluster.errors import DataError, StaleInputError
 from cluster.panel import Calendar
-from rl.stock import make_inventory_state
+from rl.inventory import InventoryState, concatenate_states
+from rl.stock import make_inventory_state, make_stock_tables
 
 TODAY = date(2024, 1, 11)
 DAILY = Calendar(start_on=date(2024, 1, 1), period_days=1)
@@ -135,3 +136,30 @@ def test_an_open_order_without_a_day_is_named():
     orders = {"item_id": ["001"], "open_qty": [1.0], "expected_on": pa.nulls(1, pa.date32())}
     with pytest.raises(DataError, match="open_orders row 1: expected_on is missing"):
         read(stock_of(1.0), orders)
+
+
+@pytest.mark.parametrize("calendar", [DAILY, WEEKLY], ids=["daily", "weekly"])
+def test_a_state_survives_its_tables(calendar):
+    state = InventoryState(
+        on_hand_S=np.array([3, 0, 8], dtype=np.float32),
+        on_order_SL=np.array([[0, 4, 0], [0, 0, 0], [1, 0, 2]], dtype=np.float32),
+        backorder_S=np.array([0, 2, 0], dtype=np.float32),
+        reserved_S=np.array([1, 0, 0], dtype=np.float32),
+    )
+    on_date = calendar.date_on(3)
+    stock, open_orders = make_stock_tables(state, index=INDEX, calendar=calendar, on_date=on_date)
+    again = make_inventory_state(stock, open_orders, index=INDEX, calendar=calendar, on_date=on_date)
+    for name in ("on_hand_S", "on_order_SL", "backorder_S", "reserved_S"):
+        np.testing.assert_array_equal(getattr(again.state, name), getattr(state, name))
+    assert again.notes == ()
+
+
+def test_states_are_joined_and_short_pipelines_continued():
+    def state(on_hand, pipeline):
+        row = np.array([pipeline], dtype=np.float32)
+        one = np.array([on_hand], dtype=np.float32)
+        return InventoryState(on_hand_S=one, on_order_SL=row, backorder_S=one * 0, reserved_S=one * 0)
+
+    joined = concatenate_states([state(1, [5]), state(2, [6, 7])])
+    assert joined.on_hand_S.tolist() == [1, 2]
+    assert joined.on_order_SL.tolist() == [[5, 0], [6, 7]]
