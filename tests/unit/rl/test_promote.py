@@ -64,7 +64,7 @@ def test_anything_else_leaves_the_textbook_rule_and_says_so(interval):
 def test_a_candidate_that_another_textbook_rule_equals_does_not_serve():
     decision = decide(report(ppo=CHEAPER, base_stock=UNCLEAR), {"ppo": candidate("ppo", train=0.9, validation=0.95)})
     assert (decision.policy_name, decision.is_learned) == ("reorder_point", False)
-    assert decision.reason.endswith("; base_stock cost no more.")
+    assert decision.reason.endswith("but base_stock cost no more.")
 
 
 def test_only_the_candidate_that_did_better_before_the_test_is_tried_on_it():
