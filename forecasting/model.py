@@ -55,10 +55,14 @@ class DemandNetwork(nn.Module):
             nn.init.normal_(table.weight, std=0.1)
         self.encoder = nn.LSTM(num_history_channels(shape.num_promotions) + 2 * _EMBEDDING, D, batch_first=True)
         self.attention = HistoryAttention(shape)
-        # One layer in three parts: what all target periods of an origin share is multiplied once.
+        # One layer in three parts, started as one: what all target periods of an origin share is multiplied once.
         self.enter_origin = nn.Linear(D + NUM_ORIGIN + 2 * _EMBEDDING, D)
         self.enter_ahead = nn.Linear(num_ahead_channels(shape.num_promotions) + 2, D, bias=False)
         self.enter_read = nn.Linear(D + NUM_HEADS, D, bias=False)
+        parts = (self.enter_origin, self.enter_ahead, self.enter_read)
+        bound = sum(part.in_features for part in parts) ** -0.5
+        for part in parts:
+            nn.init.uniform_(part.weight, -bound, bound)
         self.middle = nn.Linear(D, D)
         self.heads = QuantileHeads(D, num_levels=len(shape.levels))
 

@@ -14,13 +14,13 @@ from forecasting.preparation import fit_in_process
 NUM_PERIODS, HORIZON = 154, 7
 
 
-def truth_settings() -> Settings:
+def truth_settings(*, epochs: int = 4) -> Settings:
     return load_settings(
         overrides=[
             "forecast.hidden=32",
             "forecast.context=28",
             f"forecast.horizon={HORIZON}",
-            "forecast.epochs=4",
+            f"forecast.epochs={epochs}",
             "forecast.windows_per_series=32",
             "forecast.batch_size=128",
             "forecast.learning_rate=0.005",
@@ -94,7 +94,7 @@ def test_the_in_stock_flag_recovers_demand_that_the_shelf_cut_off() -> None:
     truth = panel.sales_ST[:, cut:].mean()
     error = []
     for view in (told, untold):
-        fitted = fit_in_process(view.until(cut), settings=truth_settings())
+        fitted = fit_in_process(view.until(cut), settings=truth_settings(epochs=2))
         error.append(abs(fitted.predict(view.until(cut)).mean_SH.mean() / truth - 1))
     assert error[0] < 0.12
     assert error[1] > 2 * error[0]
