@@ -3,6 +3,7 @@
 import logging
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -58,7 +59,7 @@ def connect(settings: RuntimeSettings) -> Iterator[None]:
             f"runtime.address={settings.address}: Ray does not start or answer there ({error}); "
             "check the address, or use 'local'; 'restock doctor' says more"
         ) from error
-    _quiet_data()
+    _quiet()
     try:
         yield
     finally:
@@ -94,11 +95,13 @@ def _stay_on_loopback() -> None:
     ray_constants.ENABLE_RAY_CLUSTER = False
 
 
-def _quiet_data() -> None:
-    """Ray Data's own progress bars and notices would fight with ours."""
+def _quiet() -> None:
+    """Keep Ray's own progress bars and notices from fighting with ours."""
     from ray.data import DataContext
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # Ray Train sets an option that Ray Data has deprecated: nothing that a user could change.
+    warnings.filterwarnings("ignore", message=".*exclude_resources.*")
 
     context = DataContext.get_current()
     context.enable_progress_bars = False
