@@ -196,7 +196,7 @@ class ArtifactStore:
             if stored.manifest.trained_until_on <= day:
                 return stored
         raise StaleInputError(
-            f"every version of model '{name}' has seen history from {day} on: an answer for that day would be a cheat; "
+            f"every version of model '{name}' has seen history from {day} on and would know that day's future; "
             f"run 'restock train all --until {day}', or plan for a later day"
         )
 

@@ -82,11 +82,12 @@ def plan(
         return
     console = Console(highlight=False)
     for note in made.notes:
-        console.print(f"assumed or to know: {note}", markup=False)
+        console.print(f"assumed or to know: {note}", markup=False, soft_wrap=True)
     console.print(
         f"{out}: orders of {made.on_date}: {totals.num_orders:,} of {totals.num_lines:,} series, "
         f"{totals.order_qty:,.0f} units for {totals.order_value:,.2f}",
         markup=False,
+        soft_wrap=True,
     )
 
 

@@ -85,7 +85,7 @@ def _show_outcome(outcome: "PolicyOutcome", *, as_json: bool) -> None:
         return
     console = Console(highlight=False)
     for line in outcome.assumed:
-        console.print(f"assumed: {line}", markup=False)
+        console.print(f"assumed: {line}", markup=False, soft_wrap=True)
     console.print(_table(rows))
 
 
