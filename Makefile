@@ -14,8 +14,8 @@ help: ## list the targets
 demo: $(READY) ## the main job on real data, then the service; ARGS="--fast --no-serve --json" are passed on
 	@$(BIN)/restock demo $(ARGS)
 
-test: $(READY) ## all tests
-	@$(BIN)/pytest $(ARGS)
+test: $(READY) ## all tests, two files at a time
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 check: $(READY) ## format, lint, types, layers
 	@$(BIN)/ruff format --check .
