@@ -6,13 +6,8 @@ sequences and settings. The learning epochs see what lies before the validation 
 """
 
 import hashlib
-import json
-import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
@@ -20,12 +15,12 @@ import pyarrow as pa
 import ray.data
 import ray.train
 import torch
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer, get_device, prepare_model
-from ray.train.v2.api.callback import UserCallback
+from ray.train import ScalingConfig
+from ray.train.torch import get_device, prepare_model
 
 from cluster.artifacts import digest_of
 from cluster.config import RecommenderSettings, Settings
+from cluster.training import fit_resumable, report_pass, restore_state
 from recsys.holdout import Holdout
 from recsys.interactions import IntArray, Interactions
 from recsys.learner import SequenceLearner, TrainingPlan, encode_last, network_shape, window_options
@@ -34,15 +29,11 @@ from recsys.models.network import NetworkShape, SequenceNetwork
 from recsys.models.sequence import SequenceModel
 from recsys.windows import count_windows, make_windows, user_table
 
-_MAX_FAILURES: Final = 2
-_POLL_S: Final = 0.2
 _TASK_CPUS: Final = 0.5
 """Of a Ray Data task; a worker of one thread leaves as much, so that one core is enough for both."""
 _USERS_PER_BLOCK: Final = 256
 _JUDGED_USERS: Final = 500
 _REFIT_PART: Final = 4
-_STATE_FILE: Final = "learner.pt"
-_ROWS_FILE: Final = "epochs.jsonl"
 OnEpoch = Callable[[dict[str, Any]], None]
 
 
@@ -69,26 +60,14 @@ def train_sequence_model(
     job = _make_job(interactions, tables=tables, holdout=holdout, settings=settings)
     if job is None:
         return None
-    folder = (settings.home / "runs" / f"recommender-{_run_digest(tables, settings=settings)}").resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    trainer = TorchTrainer(
+    state = fit_resumable(
         _train_worker,
-        train_loop_config={"job": job},
-        scaling_config=_scaling(settings.recommender),
+        inputs={"job": job},
         datasets={name: _dataset(table, options=job.options[name]) for name, table in tables.items()},
-        dataset_config=_data_config(),
-        run_config=RunConfig(
-            name=folder.name,
-            storage_path=str(folder.parent),
-            failure_config=FailureConfig(max_failures=_MAX_FAILURES),
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
-            callbacks=[_WriteRows(folder / _ROWS_FILE)],
-        ),
+        scaling=_scaling(settings.recommender),
+        folder=settings.home / "runs" / f"recommender-{_run_digest(tables, settings=settings)}",
+        on_row=on_epoch,
     )
-    result = _fit_and_follow(trainer, rows=folder / _ROWS_FILE, on_epoch=on_epoch)
-    with result.checkpoint.as_directory() as checkpoint:
-        state = torch.load(Path(checkpoint) / _STATE_FILE, weights_only=True, map_location="cpu")
-    shutil.rmtree(folder, ignore_errors=True)
     return TrainedNetworks(
         judged=_model(state["best"], job=job, settings=settings),
         refitted=_model(state["network"], job=job, settings=settings),
@@ -176,17 +155,9 @@ def _scaling(settings: RecommenderSettings) -> ScalingConfig:
     return ScalingConfig(num_workers=settings.num_workers, use_gpu=settings.use_gpu, resources_per_worker=resources)
 
 
-def _data_config() -> ray.train.DataConfig:
-    """Blocks in a fixed order: the same seed gives the same weights."""
-    options = ray.train.DataConfig.default_ingest_options()
-    options.preserve_order = True
-    return ray.train.DataConfig(execution_options=options)
-
-
 def _train_worker(config: dict[str, Any]) -> None:
     """Run the epochs on one worker."""
     job: _Job = config["job"]
-    rank = ray.train.get_context().get_world_rank()
     torch.set_num_threads(job.threads)
     torch.manual_seed(job.plan.seed)
     learner = SequenceLearner(
@@ -197,14 +168,11 @@ def _train_worker(config: dict[str, Any]) -> None:
         device=get_device(),
         wrap=prepare_model,
     )
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is not None:
-        with checkpoint.as_directory() as folder:
-            learner.restore(torch.load(Path(folder) / _STATE_FILE, weights_only=True, map_location=get_device()))
+    restore_state(learner.restore, device=get_device())
     while learner.phase != "done":
         shard = ray.train.get_dataset_shard(learner.phase)
         row = learner.run_epoch(shard.iter_batches(batch_size=job.batch_size, batch_format="numpy", prefetch_batches=2))
-        _report(row, learner=learner, rank=rank)
+        report_pass(row, state=learner.state)
 
 
 def _judge(holdout: Holdout, *, device: torch.device) -> Callable[[SequenceNetwork], float] | None:
@@ -218,49 +186,3 @@ def _judge(holdout: Holdout, *, device: torch.device) -> Callable[[SequenceNetwo
         return ranking_metrics(item_UK, target_N=holdout.target_N, offset_U1=holdout.offset_V1, k=10)["ndcg"]
 
     return ndcg
-
-
-def _report(row: dict[str, Any], *, learner: SequenceLearner, rank: int) -> None:
-    """Tell the controller; the first worker's state is the checkpoint of all."""
-    if rank != 0:
-        ray.train.report({})
-        return
-    with TemporaryDirectory() as folder:
-        torch.save(learner.state(), Path(folder) / _STATE_FILE)
-        ray.train.report(row, checkpoint=Checkpoint.from_directory(folder))
-
-
-class _WriteRows(UserCallback):
-    """Append every reported row to a file. Runs in Ray Train's controller, which lives on the driver's machine."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Checkpoint | None) -> None:
-        """Write the first worker's row."""
-        row = next((row for row in metrics if row), None)
-        if row is not None:
-            with self._path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-
-
-def _fit_and_follow(trainer: TorchTrainer, *, rows: Path, on_epoch: OnEpoch) -> ray.train.Result:
-    """Run the trainer in a thread, so that it leaves the handler of Ctrl-C alone, and pass on the rows it writes."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        running = pool.submit(trainer.fit)
-        shown = len(_read_rows(rows))
-        while True:
-            finished = wait([running], timeout=_POLL_S).done
-            written = _read_rows(rows)
-            for row in written[shown:]:
-                on_epoch(row)
-            shown = max(shown, len(written))
-            if finished:
-                return running.result()
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    """Complete lines written so far."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]

@@ -1,6 +1,7 @@
 """Ray Train and Ray Data run the same arithmetic as the loop without them, and survive a killed worker."""
 
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,6 @@ import psutil
 import pytest
 from forecast_panels import make_panel, small_settings
 
-import forecasting.train
 from cluster.config import Settings
 from forecasting.learning_curve import EpochRow
 from forecasting.predict import Forecaster
@@ -53,7 +53,7 @@ def test_a_killed_worker_changes_nothing_and_a_finished_run_is_not_run_again(
     wanted = fit_in_process(panel, settings=longer)
     before = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        patch.setattr(forecasting.train.shutil, "rmtree", lambda *_, **__: None)
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         fitted = fit_forecaster(panel, settings=longer, on_epoch=lambda row: kill_trainer_once(row, killed))
     assert len(killed) == 1
     assert without_seconds(fitted) == without_seconds(wanted)
