@@ -48,7 +48,7 @@ def test_a_killed_worker_changes_nothing_and_a_finished_run_is_not_run_again(
 ) -> None:
     panel, killed = make_panel(num_promotions=0), []
     longer = settings.model_copy(
-        update={"forecast": settings.forecast.model_copy(update={"epochs": 60, "patience": 60})}
+        update={"forecast": settings.forecast.model_copy(update={"epochs": 20, "patience": 20})}
     )
     wanted = fit_in_process(panel, settings=longer)
     before = signal.getsignal(signal.SIGINT)
