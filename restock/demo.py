@@ -46,7 +46,7 @@ def _serve(settings: Settings, job: MainJob, *, console: Console, stay_up: bool)
     with service:
         calls = call_service(service.url, job)
         for call in calls:
-            console.print(f"\n[bold]{call['request']}[/]")
+            console.print(f"\n{call['request']}", style="bold", markup=False, soft_wrap=True)
             console.print_json(json.dumps(call["answer"]), indent=None)
         console.print("\nTo repeat them:\n")
         console.print("\n\n".join(example_calls(service.url)), markup=False, soft_wrap=True)
