@@ -7,6 +7,8 @@ Shapes: S series, T history periods.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -107,7 +109,7 @@ class _Given:
     """The table's values in series order: NaN where none is given; ``row_S`` is the table's row, -1 without one."""
 
     values: Mapping[str, WideArray]
-    next_review_S: list[object]
+    next_review_S: list[date | None]
     row_S: IntArray
     num_unknown: int
 
@@ -167,7 +169,7 @@ def _check_unique(pairs: list[tuple[str, str]], *, source: str) -> None:
             )
 
 
-def _column_or_nulls(table: pa.Table, name: str) -> list[object]:
+def _column_or_nulls(table: pa.Table, name: str) -> list[Any]:
     return list(table[name].to_pylist()) if name in table.column_names else [None] * table.num_rows
 
 
@@ -205,7 +207,7 @@ def _timing(
     lead_S = np.ceil(lead_days_S / calendar.period_days).astype(np.int64)
     review_S = np.maximum(np.ceil(review_days_S / calendar.period_days), 1).astype(np.int64)
     anchor_S = np.array(
-        [panel.num_periods if day is None else calendar.period_of(day) for day in given.next_review_S],  # type: ignore[arg-type]
+        [panel.num_periods if day is None else calendar.period_of(day) for day in given.next_review_S],
         dtype=np.int64,
     )
     is_unsaid_S = np.array([day is None for day in given.next_review_S]) & (review_S > 1)
