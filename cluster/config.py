@@ -172,6 +172,9 @@ class PolicySettings(_Section):
     algorithms: tuple[Literal["dqn", "ppo"], ...] = ("dqn", "ppo")
     max_categories: int = Field(6, ge=1, description="categories that get learned policies, by cost at stake")
     min_category_series: int = Field(5, ge=1, description="a smaller category keeps its textbook rule")
+    reward: Literal["cost", "tiered"] = Field(
+        "cost", description="money saved, or the teaching example's pay for ordering at low stock (docs/garments.md)"
+    )
     hidden: int = Field(64, ge=4, description="width of the two hidden layers")
     num_rows: int = Field(512, ge=1, description="simulated series stepped at once by a runner")
     rollout_periods: int = Field(32, ge=2, description="periods of a block, at most the policy periods")

@@ -16,6 +16,7 @@ from rl.constraints import feasible_quantity_S, is_review_period_S
 from rl.inventory import FloatArray, IntArray, InventoryState
 from rl.network import OBSERVATION_NAMES, Context, anchor_wish, order_wish
 from rl.packed import EnvData, observe_state
+from rl.rewards import RewardMode, tiered_reward_N
 from rl.simulator import Simulator
 
 _REWARD_SCALE = 0.1
@@ -66,7 +67,7 @@ class ReplayEnv:
 
     Beside every row a shadow row is ordered for by the grid's anchor, an (s, S) rule, from the same opening stock
     through the same demand and lead times. The reward is what the row saved against its shadow: the luck of demand,
-    which no order can change, is in both and cancels.
+    which no order can change, is in both and cancels. The ``tiered`` reward pays for the moment of ordering instead.
 
     Parameters
     ----------
@@ -78,12 +79,21 @@ class ReplayEnv:
         Periods between two calls of :meth:`begin_block`; at most T - 1.
     restart_share
         Share of rows restarted at every block, so that exploration cannot pile up stock for good.
+    reward
+        ``cost``, or ``tiered``: :func:`rl.rewards.tiered_reward_N`, a tenth of it.
     seed
         Of series, periods and stocks.
     """
 
     def __init__(
-        self, data: EnvData, *, num_rows: int, block_periods: int, restart_share: float = 0.25, seed: int = 0
+        self,
+        data: EnvData,
+        *,
+        num_rows: int,
+        block_periods: int,
+        restart_share: float = 0.25,
+        reward: RewardMode = "cost",
+        seed: int = 0,
     ) -> None:
         if not 1 <= block_periods < data.num_periods:
             raise ValueError(
@@ -93,6 +103,7 @@ class ReplayEnv:
         self._data = data
         self._block_periods = block_periods
         self._restart_share = restart_share
+        self._reward = reward
         self._random = np.random.default_rng(seed)
         self._context = data.context_tensors()
         self._hindsight = _make_hindsight(data, self._context)
@@ -155,13 +166,25 @@ class ReplayEnv:
         assert self._rows is not None, "call begin_block first"
         assert self._shadows is not None
         position_N = torch.from_numpy(self._state.inventory_position_S)
-        cost_N = self._advance(self._rows, self._state, order_wish(self._now, action_N, position_N))
+        order_N, cost_N = self._advance(self._rows, self._state, order_wish(self._now, action_N, position_N))
         position_N = torch.from_numpy(self._shadow_state.inventory_position_S)
-        shadow_cost_N = self._advance(self._shadows, self._shadow_state, anchor_wish(self._now, position_N))
+        _, shadow_cost_N = self._advance(self._shadows, self._shadow_state, anchor_wish(self._now, position_N))
         self._period_N += 1
+        if self._reward == "tiered":
+            return torch.from_numpy(self._tiered_N(order_N))
         return torch.from_numpy((shadow_cost_N - cost_N) * self._weight_S[self._series_N])
 
-    def _advance(self, simulator: Simulator, state: InventoryState, wish_N: Tensor) -> FloatArray:
+    def _tiered_N(self, order_N: FloatArray) -> FloatArray:
+        reward_N = tiered_reward_N(
+            self._state.inventory_position_S,
+            order_N=order_N,
+            mean_demand_N=(self._now.scalar_SC[:, 3] / self._now.scalar_SC[:, 7]).numpy(),
+            lead_time_N=self._terms.lead_time_S,
+            review_period_N=self._terms.review_period_S,
+        )
+        return reward_N * np.float32(_REWARD_SCALE)
+
+    def _advance(self, simulator: Simulator, state: InventoryState, wish_N: Tensor) -> tuple[FloatArray, FloatArray]:
         is_review_N = is_review_period_S(self._terms, period=self._data.first_period + self._period_N)
         order_N = feasible_quantity_S(wish_N.numpy(), state=state, terms=self._terms, is_review_S=is_review_N)
         outcome = simulator.step(
@@ -169,7 +192,7 @@ class ReplayEnv:
             demand_N=self._data.demand_TS[self._period_N, self._series_N],
             lead_time_N=self._data.lead_time_TS[self._period_N, self._series_N],
         )
-        return outcome.cost_N
+        return order_N, outcome.cost_N
 
     def _restarted(self, simulator: Simulator | None, rows: IntArray, fresh: InventoryState) -> Simulator:
         state = fresh

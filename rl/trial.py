@@ -78,7 +78,11 @@ def _fetch(reference: Any) -> SharedData:
 def build_algorithm(job: TrialJob) -> Algorithm:
     """RLlib algorithm of a job."""
     register_env(_ENV_NAME, _make_env)
-    env_config = {"shared": SharedData(job.train), "restart_share": job.settings.restart_share}
+    env_config = {
+        "shared": SharedData(job.train),
+        "restart_share": job.settings.restart_share,
+        "reward": job.settings.reward,
+    }
     if job.algorithm == "ppo":
         return make_ppo_config(job.settings, env_name=_ENV_NAME, env_config=env_config, seed=job.seed).build_algo()
     # An order acts a lead time later: a shorter return would end before its effect.
@@ -217,5 +221,6 @@ def _make_env(context: Any) -> ReplayEnv:
         num_rows=context["num_rows"],
         block_periods=context["block_periods"],
         restart_share=context["restart_share"],
+        reward=context["reward"],
         seed=context["seed"],
     )
