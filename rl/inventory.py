@@ -5,17 +5,21 @@ Shapes: S series (or simulated rows), L periods until arrival. Periods are days 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any, Generic
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import TypeVar
 
 FloatArray = npt.NDArray[np.float32]
+ArrayT = TypeVar("ArrayT", bound=Any, default=FloatArray)
+"""NumPy arrays unless said otherwise: ``InventoryState`` holds arrays, ``InventoryState[torch.Tensor]`` tensors."""
 IntArray = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.integer] | npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CostRates:
+class CostRates(Generic[ArrayT]):
     """What each series' decisions cost, in account currency.
 
     Parameters
@@ -30,24 +34,24 @@ class CostRates:
         Purchase price per unit: values stock; not charged as a cost of the policy, since every sold unit pays it.
     """
 
-    holding_S: FloatArray
-    lost_sale_S: FloatArray
-    fixed_order_S: FloatArray
-    unit_cost_S: FloatArray
+    holding_S: ArrayT
+    lost_sale_S: ArrayT
+    fixed_order_S: ArrayT
+    unit_cost_S: ArrayT
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value_S = getattr(self, field.name)
-            if len(value_S) != len(self.holding_S) or not (np.isfinite(value_S) & (value_S >= 0)).all():
+            if len(value_S) != len(self.holding_S) or not ((value_S >= 0) & (value_S < np.inf)).all():
                 raise ValueError(f"{field.name} must hold one finite rate >= 0 per series")
 
     @property
-    def critical_ratio_S(self) -> FloatArray:
+    def critical_ratio_S(self) -> ArrayT:
         """Newsvendor's optimal cycle service level, lost sale / (lost sale + holding)."""
-        total_S = np.maximum(self.lost_sale_S + self.holding_S, np.finfo(np.float32).tiny)
-        return self.lost_sale_S / total_S
+        total_S = self.lost_sale_S + self.holding_S
+        return self.lost_sale_S / (total_S + (total_S == 0))
 
-    def take(self, rows: Rows) -> "CostRates":
+    def take(self, rows: Any) -> "CostRates[ArrayT]":
         """Keep the given series, in the given order."""
         return CostRates(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
@@ -110,7 +114,7 @@ class SupplyTerms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InventoryState:
+class InventoryState(Generic[ArrayT]):
     """Stock as the policy sees it: today's receipts are already on the shelf.
 
     Parameters
@@ -125,10 +129,10 @@ class InventoryState:
         Units on the shelf that are promised and cannot be sold.
     """
 
-    on_hand_S: FloatArray
-    on_order_SL: FloatArray
-    backorder_S: FloatArray
-    reserved_S: FloatArray
+    on_hand_S: ArrayT
+    on_order_SL: ArrayT
+    backorder_S: ArrayT
+    reserved_S: ArrayT
 
     def __post_init__(self) -> None:
         for name in ("on_hand_S", "on_order_SL", "backorder_S", "reserved_S"):
@@ -136,11 +140,11 @@ class InventoryState:
                 raise ValueError(f"{name} must have one row per series")
 
     @property
-    def inventory_position_S(self) -> FloatArray:
+    def inventory_position_S(self) -> ArrayT:
         """On hand + on order - backorder - reserved, units."""
         return self.on_hand_S + self.on_order_SL.sum(axis=1) - self.backorder_S - self.reserved_S
 
-    def take(self, rows: Rows) -> "InventoryState":
+    def take(self, rows: Any) -> "InventoryState[ArrayT]":
         """Keep the given series, in the given order."""
         return replace(
             self,
