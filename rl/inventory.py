@@ -51,7 +51,7 @@ class CostRates(Generic[ArrayT]):
         total_S = self.lost_sale_S + self.holding_S
         return self.lost_sale_S / (total_S + (total_S == 0))
 
-    def take(self, rows: Any) -> "CostRates[ArrayT]":
+    def take(self, rows: Rows | ArrayT) -> "CostRates[ArrayT]":
         """Keep the given series, in the given order."""
         return CostRates(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
@@ -144,7 +144,7 @@ class InventoryState(Generic[ArrayT]):
         """On hand + on order - backorder - reserved, units."""
         return self.on_hand_S + self.on_order_SL.sum(axis=1) - self.backorder_S - self.reserved_S
 
-    def take(self, rows: Any) -> "InventoryState[ArrayT]":
+    def take(self, rows: Rows | ArrayT) -> "InventoryState[ArrayT]":
         """Keep the given series, in the given order."""
         return replace(
             self,

@@ -1,8 +1,8 @@
 """The event order of a period, written once: receive, observe, order, sell, account.
 
 Training, replay, what-if, benchmark and service all step this class, on NumPy arrays or on torch tensors (CPU or GPU,
-with or without gradients). Each row is one series in one scenario; rows never interact. An order placed in period t with
-lead time L is on the shelf at the start of period t + L (Zipkin 2008).
+with or without gradients). Each row is one series in one scenario; rows never interact. An order placed in period t
+with lead time L is on the shelf at the start of period t + L (Zipkin 2008).
 
 Nothing here is written in place: that is what lets gradients flow through, and costs NumPy nothing.
 
