@@ -34,6 +34,9 @@ class ReplayResult:
         Length T of the scenario.
     holding_cost_S, lost_sale_cost_S, fixed_cost_S
         Parts of the cost over all periods, account currency.
+    write_down_S, salvage_value_S
+        Units left after the last period, on hand and on order: what they cost, at unit cost less salvage, and what they
+        are still worth. Both 0 without salvage rates.
     demand_S, sold_S, unmet_S
         Units over all periods.
     in_stock_rate_S
@@ -43,7 +46,7 @@ class ReplayResult:
     num_orders_S, ordered_S
         Order lines placed and units ordered.
     cost_T, on_hand_T, ordered_T, unmet_T
-        Totals over series in each period: account currency, and units.
+        Totals over series in each period: account currency (write-down left out), and units.
     end
         State at the decision after the last period.
     """
@@ -53,6 +56,8 @@ class ReplayResult:
     holding_cost_S: WideArray
     lost_sale_cost_S: WideArray
     fixed_cost_S: WideArray
+    write_down_S: WideArray
+    salvage_value_S: WideArray
     demand_S: WideArray
     sold_S: WideArray
     unmet_S: WideArray
@@ -68,8 +73,8 @@ class ReplayResult:
 
     @property
     def cost_S(self) -> WideArray:
-        """Holding + lost sales + fixed cost over all periods, account currency."""
-        return self.holding_cost_S + self.lost_sale_cost_S + self.fixed_cost_S
+        """Holding + lost sales + fixed cost over all periods + write-down, account currency."""
+        return self.holding_cost_S + self.lost_sale_cost_S + self.fixed_cost_S + self.write_down_S
 
     @property
     def fill_rate_S(self) -> WideArray:
@@ -115,6 +120,8 @@ class _Tally:
             holding_cost_S=costs.holding_S * sums["on_hand"],
             lost_sale_cost_S=costs.lost_sale_S * sums["unmet"],
             fixed_cost_S=costs.fixed_order_S * sums["orders"],
+            write_down_S=end.write_down_S(costs).astype(np.float64),
+            salvage_value_S=end.salvage_value_S(costs).astype(np.float64),
             demand_S=self._scenario.demand_NT.sum(axis=1, dtype=np.float64),
             sold_S=sums["sold"],
             unmet_S=sums["unmet"],
@@ -168,8 +175,8 @@ def perfect_foresight_cost_S(scenario: ReplayScenario) -> WideArray:
 
     The units on hand and on order serve demand first come, first served, as they would anyway. What they leave unmet is
     served by orders that arrive when an order of the scenario can arrive, held until sold, or lost, whichever is
-    cheaper (Wagner & Whitin 1958, with lost sales). Minimum, pack, cap and storage are left out: it is a bound, and
-    exact without them.
+    cheaper (Wagner & Whitin 1958, with lost sales); of these none is left to write down. Minimum, pack, cap and storage
+    are left out: it is a bound, and exact without them.
 
     Returns
     -------
@@ -189,7 +196,7 @@ def perfect_foresight_cost_S(scenario: ReplayScenario) -> WideArray:
         least_ST[:, t] = fixed_S + (served_ST + least_ST[:, t + 1 :]).min(axis=1)
         least_ST[~can_arrive_ST[:, t], t] = np.inf
     lost_before_ST = lost_S[:, None] * np.concatenate([np.zeros((N, 1)), np.cumsum(unmet_ST, axis=1)], axis=1)
-    return idle.holding_cost_S + (lost_before_ST + least_ST).min(axis=1)
+    return idle.holding_cost_S + idle.write_down_S + (lost_before_ST + least_ST).min(axis=1)
 
 
 def _unmet_without_orders_ST(scenario: ReplayScenario) -> WideArray:
@@ -268,7 +275,8 @@ class PolicyScore:
     """One policy's replay in a category. Money over all series and periods; rates are 0..1.
 
     ``fill_rate`` is over units, ``in_stock_rate`` over series and periods, ``stock_value`` the mean value on the shelf,
-    and ``against_baseline`` the cost relative to the report's baseline (None for the baseline itself).
+    ``against_baseline`` the cost relative to the report's baseline (None for the baseline itself), and ``write_down``
+    the part of the cost that units left at the end have where salvage rates are given.
     """
 
     name: str
@@ -282,6 +290,7 @@ class PolicyScore:
     num_orders: int
     ordered_qty: float
     against_baseline: Interval | None
+    write_down: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -343,6 +352,7 @@ def make_policy_report(
             num_orders=int(result.num_orders_S.sum()),
             ordered_qty=float(result.ordered_S.sum()),
             against_baseline=None if name == baseline else interval,
+            write_down=float(result.write_down_S.sum()),
         )
 
     scores = [make_score(name, result) for name, result in results.items()]

@@ -32,18 +32,23 @@ class CostRates(Generic[ArrayT]):
         Per order line placed.
     unit_cost_S
         Purchase price per unit: values stock; not charged as a cost of the policy, since every sold unit pays it.
+    salvage_S
+        Per unit left at the end of a horizon, on hand or on order: what it is still worth, at most its unit cost. No
+        sold unit pays for these, so they cost the difference (the newsvendor's overage). None: the end costs nothing.
     """
 
     holding_S: ArrayT
     lost_sale_S: ArrayT
     fixed_order_S: ArrayT
     unit_cost_S: ArrayT
+    salvage_S: ArrayT | None = None
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value_S = getattr(self, field.name)
+        for name, value_S in self._rates():
             if len(value_S) != len(self.holding_S) or not ((value_S >= 0) & (value_S < np.inf)).all():
-                raise ValueError(f"{field.name} must hold one finite rate >= 0 per series")
+                raise ValueError(f"{name} must hold one finite rate >= 0 per series")
+        if self.salvage_S is not None and (self.salvage_S > self.unit_cost_S).any():
+            raise ValueError("salvage_S must be at most unit_cost_S, or it would pay to order without end")
 
     @property
     def critical_ratio_S(self) -> ArrayT:
@@ -53,7 +58,11 @@ class CostRates(Generic[ArrayT]):
 
     def take(self, rows: Rows | ArrayT) -> "CostRates[ArrayT]":
         """Keep the given series, in the given order."""
-        return CostRates(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+        return CostRates(**{name: value_S[rows] for name, value_S in self._rates()})
+
+    def _rates(self) -> list[tuple[str, ArrayT]]:
+        pairs = [(field.name, getattr(self, field.name)) for field in fields(self)]
+        return [(name, value_S) for name, value_S in pairs if value_S is not None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +151,22 @@ class InventoryState(Generic[ArrayT]):
     @property
     def inventory_position_S(self) -> ArrayT:
         """On hand + on order - backorder - reserved, units."""
-        return self.on_hand_S + self.on_order_SL.sum(axis=1) - self.backorder_S - self.reserved_S
+        return self.owned_S - self.backorder_S - self.reserved_S
+
+    @property
+    def owned_S(self) -> ArrayT:
+        """On hand + on order, units."""
+        return self.on_hand_S + self.on_order_SL.sum(axis=1)
+
+    def salvage_value_S(self, costs: CostRates[ArrayT]) -> ArrayT:
+        """What the units owned are worth at the end of a horizon, account currency; 0 without salvage rates."""
+        owned_S = self.owned_S
+        return 0 * owned_S if costs.salvage_S is None else costs.salvage_S * owned_S
+
+    def write_down_S(self, costs: CostRates[ArrayT]) -> ArrayT:
+        """What the units owned cost at the end of a horizon: unit cost less salvage; 0 without salvage rates."""
+        owned_S = self.owned_S
+        return 0 * owned_S if costs.salvage_S is None else (costs.unit_cost_S - costs.salvage_S) * owned_S
 
     def take(self, rows: Rows | ArrayT) -> "InventoryState[ArrayT]":
         """Keep the given series, in the given order."""

@@ -32,6 +32,7 @@ def make_terms(
     lost=4,
     fixed=0,
     unit_cost=1,
+    salvage=None,
 ):
     return SupplyTerms(
         lead_time_S=row(lead_time, rows, np.int64),
@@ -47,6 +48,7 @@ def make_terms(
             lost_sale_S=row(lost, rows),
             fixed_order_S=row(fixed, rows),
             unit_cost_S=row(unit_cost, rows),
+            salvage_S=None if salvage is None else row(salvage, rows),
         ),
     )
 

@@ -92,17 +92,20 @@ def cheapest_of_all_order_sequences(scenario, *, most):
         cost_N += simulator.step(
             sequences[:, t], demand_N=scenario.demand_NT[rows, t], lead_time_N=scenario.lead_time_NT[rows, t]
         ).cost_N
+    cost_N += simulator.observe().write_down_S(scenario.costs.take(rows))
     return cost_N.min()
 
 
+@pytest.mark.parametrize("salvage", [None, 0.3])
 @pytest.mark.parametrize("seed", range(25))
-def test_bound_is_the_optimum_of_a_tiny_problem(seed):
+def test_bound_is_the_optimum_of_a_tiny_problem(seed, salvage):
     rng = np.random.default_rng(seed)
     terms = make_terms(
         lead_time=1,
         holding=rng.choice([0.2, 0.5, 1.0]),
         lost=rng.choice([0.7, 1.0, 3.0]),
         fixed=rng.choice([0.0, 0.5, 2.0]),
+        salvage=salvage,
     )
     start = make_state(on_hand=rng.integers(0, 3), on_order=rng.integers(0, 2, (1, 2)), reserved=rng.integers(0, 2))
     scenario = make_scenario(
@@ -114,6 +117,43 @@ def test_bound_is_the_optimum_of_a_tiny_problem(seed):
     )
     optimum = cheapest_of_all_order_sequences(scenario, most=6)
     assert perfect_foresight_cost_S(scenario)[0] == pytest.approx(optimum, abs=1e-5)
+
+
+@dataclass(frozen=True)
+class OrdersOnce:
+    """Orders the given quantities in the first period."""
+
+    quantity_S: np.ndarray
+    name: str = "once"
+
+    def order_quantity_S(self, state, forecast, terms):
+        return self.quantity_S * (state.owned_S == 0)
+
+
+def test_salvage_makes_one_period_the_newsvendor():
+    """Overage costs unit cost less salvage, underage the lost margin (Snyder & Shen 2019, section 4.3)."""
+    demand_S, quantity_S = np.float32([0, 3, 7, 9]), np.float32([4, 4, 4, 4])
+    terms = make_terms(4, holding=0, lost=3, unit_cost=2, salvage=0.5)
+    scenario = make_scenario(demand_S[:, None], terms=terms, forecast=poisson_forecast(5.0, rows=4))
+    result = replay(OrdersOnce(quantity_S), scenario)
+    over_S = np.maximum(quantity_S - demand_S, 0)
+    np.testing.assert_allclose(result.cost_S, 1.5 * over_S + 3 * np.maximum(demand_S - quantity_S, 0))
+    np.testing.assert_allclose(result.salvage_value_S, 0.5 * over_S)
+
+
+def test_units_that_are_still_coming_are_written_down_too():
+    terms = make_terms(lead_time=3, unit_cost=2, salvage=0.5)
+    scenario = make_scenario([[0, 0]], terms=terms, forecast=poisson_forecast(5.0))
+    result = replay(OrdersOnce(np.float32([4])), scenario)
+    assert (result.write_down_S[0], result.cost_S[0]) == (6, 6)
+
+
+def test_without_salvage_rates_the_end_costs_nothing():
+    scenario = random_scenario(3)
+    result = replay(POLICIES[0], scenario)
+    assert not result.write_down_S.any()
+    assert not result.salvage_value_S.any()
+    np.testing.assert_allclose(result.cost_S, result.holding_cost_S + result.lost_sale_cost_S + result.fixed_cost_S)
 
 
 def test_paired_interval_of_a_known_difference():

@@ -122,6 +122,19 @@ def test_cost_rates_of_tensors_are_checked_and_taken():
         tensors_of(make_terms(2, holding=np.array([1, np.nan])).costs)
 
 
+def test_salvage_of_tensors():
+    terms = make_terms(2, unit_cost=4, salvage=np.array([1, 3]))
+    state = make_state(2, on_hand=5, on_order=np.array([[1, 2], [0, 0]]))
+    costs = tensors_of(terms.costs)
+    assert tensors_of(state).salvage_value_S(costs).tolist() == [8.0, 15.0]
+    assert tensors_of(state).write_down_S(costs.take(torch.tensor([0, 1]))).tolist() == [24.0, 5.0]
+
+
+def test_salvage_above_the_unit_cost_is_refused():
+    with pytest.raises(ValueError, match="at most unit_cost_S"):
+        make_terms(2, unit_cost=4, salvage=np.array([4, 5]))
+
+
 def test_does_not_import_torch():
     script = "import sys, rl.simulator; sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
