@@ -2,9 +2,10 @@
 
 A feasible order is 0, or a multiple of the pack that is at least the minimum, at most the cap, and fits into storage. A
 wish is rounded up, as a buyer does: with a minimum of 15 and packs of 3, 1 -> 15, 13 -> 15, 16 -> 18. Where nothing
-positive is feasible the order is 0.
+positive is feasible the order is 0. Where series share storage, what each could order alone is then shrunk in whole
+packs until the group fits.
 
-Shapes: S series (or simulated rows), R ledger reasons.
+Shapes: S series (or simulated rows), R ledger reasons, G groups that share storage.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ import numpy.typing as npt
 
 from cluster.errors import InfeasibleOrderError
 from cluster.panel import BoolArray, SeriesIndex
-from rl.inventory import FloatArray, InventoryState, SupplyTerms
+from rl.inventory import FloatArray, InventoryState, SharedStorage, SupplyTerms
+from rl.shared_storage import shared_quantity_S
 
 WideArray = npt.NDArray[np.float64]
 
@@ -37,6 +39,7 @@ class Reason(StrEnum):
     CAP = "cap"
     STORAGE = "storage"
     CONFLICT = "conflict"
+    SHARED_STORAGE = "shared_storage"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +67,12 @@ def is_review_period_S(terms: SupplyTerms, *, period: int | npt.NDArray[np.integ
 
 
 def feasible_quantity_S(
-    wish_S: FloatArray, *, state: InventoryState, terms: SupplyTerms, is_review_S: BoolArray | None = None
+    wish_S: FloatArray,
+    *,
+    state: InventoryState,
+    terms: SupplyTerms,
+    is_review_S: BoolArray | None = None,
+    shared_storage: SharedStorage | None = None,
 ) -> FloatArray:
     """Smallest feasible order that is at least the wish, else the largest feasible one.
 
@@ -74,6 +82,9 @@ def feasible_quantity_S(
         Units, >= 0.
     is_review_S
         False where no order can be placed now; default: everywhere it can.
+    shared_storage
+        Storage that series share: where a group's orders do not fit, its packs go to the series of fewest periods of
+        cover first (:func:`rl.shared_storage.shared_quantity_S`).
 
     Returns
     -------
@@ -85,14 +96,40 @@ def feasible_quantity_S(
     is_ordering_S = (packed_S > 0) & (quantity_S >= least_S)
     if is_review_S is not None:
         is_ordering_S &= is_review_S
-    return np.where(is_ordering_S, quantity_S, 0).astype(np.float32)
+    own_S = np.where(is_ordering_S, quantity_S, 0).astype(np.float32)
+    if shared_storage is None:
+        return own_S
+    return shared_quantity_S(own_S, least_S=least_S, state=state, terms=terms, shared_storage=shared_storage)
 
 
 def feasible_steps(
-    wish_S: FloatArray, *, state: InventoryState, terms: SupplyTerms, is_review_S: BoolArray | None = None
+    wish_S: FloatArray,
+    *,
+    state: InventoryState,
+    terms: SupplyTerms,
+    is_review_S: BoolArray | None = None,
+    shared_storage: SharedStorage | None = None,
 ) -> OrderSteps:
     """As ``feasible_quantity_S``, with what each rule changed."""
-    quantity_S = feasible_quantity_S(wish_S, state=state, terms=terms, is_review_S=is_review_S)
+    own_S = feasible_quantity_S(wish_S, state=state, terms=terms, is_review_S=is_review_S)
+    quantity_S = own_S
+    if shared_storage is not None:
+        least_S = _least_order_S(terms)
+        quantity_S = shared_quantity_S(own_S, least_S=least_S, state=state, terms=terms, shared_storage=shared_storage)
+    stages = _own_stages(wish_S, own_S=own_S, state=state, terms=terms, is_review_S=is_review_S)
+    stages.append(quantity_S.astype(np.float64))
+    return OrderSteps(quantity_S=quantity_S, change_SR=np.diff(np.stack(stages, axis=1), axis=1))
+
+
+def _own_stages(
+    wish_S: FloatArray,
+    *,
+    own_S: FloatArray,
+    state: InventoryState,
+    terms: SupplyTerms,
+    is_review_S: BoolArray | None,
+) -> list[WideArray]:
+    """The wish after each of a series' own rules, from 0 to what it could order alone."""
     least_S, _ = _orderable_range_S(state, terms)
     packed_S = _packed_S(wish_S, terms)
     rounded = np.maximum(np.ceil(wish_S.astype(np.float64) * _LEDGER_STEPS - 1e-3), 1.0) / _LEDGER_STEPS
@@ -103,8 +140,7 @@ def feasible_steps(
     packed = np.where(is_ordering_S, np.maximum(packed_S, least_S).astype(np.float64), 0.0)
     capped = np.minimum(packed, _whole_packs_S(terms.order_cap_S, terms).astype(np.float64))
     stored = np.minimum(capped, _whole_packs_S(_room_S(state, terms), terms).astype(np.float64))
-    stages = [np.zeros_like(wish), wish, allowed, raised, packed, capped, stored, quantity_S.astype(np.float64)]
-    return OrderSteps(quantity_S=quantity_S, change_SR=np.diff(np.stack(stages, axis=1), axis=1))
+    return [np.zeros_like(wish), wish, allowed, raised, packed, capped, stored, own_S.astype(np.float64)]
 
 
 def check_orderable(terms: SupplyTerms, *, index: SeriesIndex) -> None:

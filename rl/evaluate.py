@@ -141,7 +141,7 @@ def replay(policy: Policy, scenario: ReplayScenario, *, unmet: Literal["lost", "
     """Let a policy order through a scenario, its wishes made feasible as in an order plan.
 
     In every period the policy sees the state after receipts and that period's forecast; in review periods its wish,
-    rounded to packs and held within minimum, cap and storage, is ordered.
+    rounded to packs and held within minimum, cap and storage (its own, and what it shares), is ordered.
     """
     simulator = Simulator(scenario.start, costs=scenario.costs, max_lead_time=scenario.max_lead_time, unmet=unmet)
     tally = _Tally(scenario)
@@ -153,6 +153,7 @@ def replay(policy: Policy, scenario: ReplayScenario, *, unmet: Literal["lost", "
             state=state,
             terms=terms,
             is_review_S=is_review_period_S(terms, period=scenario.first_period + t),
+            shared_storage=scenario.shared_storage,
         )
         lead_time_N = scenario.lead_time_NT[:, t]
         outcome = simulator.step(order_N, demand_N=scenario.demand_NT[:, t], lead_time_N=lead_time_N)

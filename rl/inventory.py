@@ -123,6 +123,43 @@ class SupplyTerms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SharedStorage:
+    """Storage that series share, say those of a category: on hand and on order together fit into one capacity.
+
+    Parameters
+    ----------
+    group_S
+        Group of each series, 0..G - 1; -1 where it shares none.
+    capacity_G
+        Units.
+    """
+
+    group_S: IntArray
+    capacity_G: FloatArray
+
+    def __post_init__(self) -> None:
+        if ((self.group_S < -1) | (self.group_S >= len(self.capacity_G))).any():
+            raise ValueError(f"group_S must be in 0..{len(self.capacity_G) - 1}, or -1 where nothing is shared")
+        if not (self.capacity_G >= 0).all():
+            raise ValueError("capacity_G must hold one capacity >= 0 per group")
+
+    def take(self, rows: Rows) -> "SharedStorage":
+        """Keep the given series, in the given order; a group keeps its capacity.
+
+        The n-th copy of a series is put into the n-th copy of its group: scenarios side by side share nothing.
+        """
+        taken = np.arange(len(self.group_S))[rows]
+        in_order = np.argsort(taken, kind="stable")
+        copy = np.empty_like(taken)
+        copy[in_order] = np.arange(len(taken)) - np.searchsorted(taken[in_order], taken[in_order])
+        group = self.group_S[taken]
+        return SharedStorage(
+            group_S=np.where(group < 0, -1, group + copy * len(self.capacity_G)),
+            capacity_G=np.tile(self.capacity_G, int(copy.max(initial=0)) + 1),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InventoryState(Generic[ArrayT]):
     """Stock as the policy sees it: today's receipts are already on the shelf.
 
@@ -161,12 +198,12 @@ class InventoryState(Generic[ArrayT]):
     def salvage_value_S(self, costs: CostRates[ArrayT]) -> ArrayT:
         """What the units owned are worth at the end of a horizon, account currency; 0 without salvage rates."""
         owned_S = self.owned_S
-        return 0 * owned_S if costs.salvage_S is None else costs.salvage_S * owned_S
+        return owned_S * 0 if costs.salvage_S is None else costs.salvage_S * owned_S
 
     def write_down_S(self, costs: CostRates[ArrayT]) -> ArrayT:
         """What the units owned cost at the end of a horizon: unit cost less salvage; 0 without salvage rates."""
         owned_S = self.owned_S
-        return 0 * owned_S if costs.salvage_S is None else (costs.unit_cost_S - costs.salvage_S) * owned_S
+        return owned_S * 0 if costs.salvage_S is None else (costs.unit_cost_S - costs.salvage_S) * owned_S
 
     def take(self, rows: Rows | ArrayT) -> "InventoryState[ArrayT]":
         """Keep the given series, in the given order."""

@@ -24,7 +24,7 @@ from cluster.errors import PlanningError
 from cluster.panel import Calendar, SeriesIndex
 from forecasting.forecast import Forecast
 from rl.constraints import OrderSteps, Reason, feasible_steps, is_review_period_S
-from rl.inventory import FloatArray, InventoryState, SupplyTerms
+from rl.inventory import FloatArray, InventoryState, SharedStorage, SupplyTerms
 from rl.policies.protocol import Policy
 from rl.reasons import explain_change, explain_line
 
@@ -219,6 +219,7 @@ def make_order_plan(
     calendar: Calendar,
     remark_S: Sequence[str] | None = None,
     notes: Sequence[str] = (),
+    shared_storage: SharedStorage | None = None,
 ) -> OrderPlan:
     """Ask each series' policy, make its wish feasible, and write down why.
 
@@ -236,10 +237,16 @@ def make_order_plan(
         What to know of each series' input, e.g. ``StockReading.remark_S``.
     notes
         Kept with the plan.
+    shared_storage
+        Storage that series share, if any.
     """
-    wish_S = _wishes_S(policy_of_series, state=state, forecast=forecast, terms=terms)
-    period = calendar.period_of(on_date)
-    steps = feasible_steps(wish_S, state=state, terms=terms, is_review_S=is_review_period_S(terms, period=period))
+    steps = feasible_steps(
+        _wishes_S(policy_of_series, state=state, forecast=forecast, terms=terms),
+        state=state,
+        terms=terms,
+        is_review_S=is_review_period_S(terms, period=calendar.period_of(on_date)),
+        shared_storage=shared_storage,
+    )
     columns = _ids(index, policy_of_series)
     columns |= _dates(terms, on_date=on_date, calendar=calendar)
     columns |= _quantities(steps, state=state, forecast=forecast, terms=terms)

@@ -46,6 +46,8 @@ def _change(reason: Reason, row: Row) -> str:
         return f"cut to whole packs within the cap of {_number(row['order_cap_qty'])} per order"
     if reason is Reason.STORAGE:
         return f"cut to the room left in storage for {_number(row['storage_capacity_qty'])}"
+    if reason is Reason.SHARED_STORAGE:
+        return "cut to its part of the storage that series share, the lowest cover first"
     return "dropped, since what is left is below the smallest order"
 
 
@@ -54,6 +56,8 @@ def _obstacle(row: Row) -> str:
     if row["ledger_calendar_qty"]:
         return f"{wish}today is not an order day, the next one is {row['next_order_on']}"
     smallest = max(row["min_order_qty"], row["pack_size_qty"])
+    if row["ledger_shared_storage_qty"]:
+        return f"{wish}the storage that series share has no room left for it"
     if row["order_cap_qty"] < smallest:
         return f"{wish}the smallest order of {_number(smallest)} exceeds the cap of {_number(row['order_cap_qty'])}"
     return f"{wish}storage for {_number(row['storage_capacity_qty'])} has no room for the smallest order"

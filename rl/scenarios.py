@@ -13,7 +13,7 @@ import numpy as np
 
 from cluster.panel import DemandPanel
 from forecasting.forecast import Forecast
-from rl.inventory import CostRates, FloatArray, IntArray, InventoryState, Rows, SupplyTerms
+from rl.inventory import CostRates, FloatArray, IntArray, InventoryState, Rows, SharedStorage, SupplyTerms
 from rl.policies.classical import base_stock_level_S, mean_demand_S
 
 OPENING_STOCK = (
@@ -41,6 +41,8 @@ class ReplayScenario:
         State at the first decision.
     terms
         Supply terms of the same rows.
+    shared_storage
+        Storage that rows share, if any: it shrinks orders after each row's own terms.
     """
 
     first_period: int
@@ -49,9 +51,12 @@ class ReplayScenario:
     forecasts: Sequence[Forecast]
     start: InventoryState
     terms: SupplyTerms
+    shared_storage: SharedStorage | None = None
 
     def __post_init__(self) -> None:
         N, T = self.demand_NT.shape
+        if self.shared_storage is not None and len(self.shared_storage.group_S) != N:
+            raise ValueError(f"shared storage must name a group, or -1, for each of {N} rows")
         if self.lead_time_NT.shape != (N, T) or len(self.terms) != N or len(self.start.on_hand_S) != N:
             raise ValueError(f"demand, lead times, start and terms must have the same {N} rows and {T} periods")
         if len(self.forecasts) != T:
@@ -86,6 +91,7 @@ class ReplayScenario:
             forecasts=[forecast.take(rows) for forecast in self.forecasts],
             start=self.start.take(rows),
             terms=self.terms.take(rows),
+            shared_storage=None if self.shared_storage is None else self.shared_storage.take(rows),
         )
 
 

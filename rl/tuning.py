@@ -186,6 +186,7 @@ def _tiled(scenario: ReplayScenario, times: int) -> ReplayScenario:
         forecasts=scenario.forecasts,
         start=scenario.start.take(rows),
         terms=scenario.terms.take(rows),
+        shared_storage=None if scenario.shared_storage is None else scenario.shared_storage.take(rows),
     )
 
 
