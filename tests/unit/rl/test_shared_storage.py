@@ -156,18 +156,53 @@ def test_groups_and_capacities_are_checked():
         replace(random_scenario(0), shared_storage=make_shared([0], [5]))
 
 
-@settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 2**32))
-def test_a_replay_keeps_to_it_in_every_period(seed):
-    scenario = random_scenario(seed)
-    capacity = 12.0 * scenario.num_rows
-    shared = make_shared(np.zeros(scenario.num_rows, dtype=np.int64), [capacity])
-    owned = scenario.start.owned_S.sum()
-    result = replay(BaseStock(cycle_service_level=0.95), replace(scenario, shared_storage=shared))
-    assert result.end.owned_S.sum() == owned + result.ordered_S.sum() - result.sold_S.sum()
-    on_hand_T = np.concatenate([[scenario.start.on_hand_S.sum()], result.on_hand_T])
-    assert on_hand_T.max() <= max(capacity, owned)
-    assert result.end.owned_S.sum() <= max(capacity, owned)
+def scenario_with_everything(seed):
+    """Packs, minimums, caps, storage of its own and shared, reserves, debts, salvage, crossing lead times, some 0."""
+    scenario, rng = random_scenario(seed), np.random.default_rng(seed)
+    costs = replace(scenario.costs, salvage_S=0.5 * scenario.costs.unit_cost_S)
+    owed_S = rng.integers(0, 4, scenario.num_rows).astype(np.float32)
+    return replace(
+        scenario,
+        start=replace(scenario.start, backorder_S=owed_S),
+        terms=replace(scenario.terms, costs=costs),
+        shared_storage=make_shared(rng.integers(-1, 3, scenario.num_rows), [60, 90, np.inf]),
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32), unmet=st.sampled_from(["lost", "backorder"]))
+def test_a_replay_keeps_to_it_and_conserves_units_to_the_last_one(seed, unmet):
+    scenario = scenario_with_everything(seed)
+    start, group_S = scenario.start, scenario.shared_storage.group_S
+    result = replay(BaseStock(cycle_service_level=0.95), scenario, unmet=unmet)
+    np.testing.assert_array_equal(result.end.owned_S, start.owned_S + result.ordered_S - result.sold_S)
+    left_S = 0 if unmet == "backorder" else result.unmet_S
+    np.testing.assert_array_equal(result.end.backorder_S, start.backorder_S + result.demand_S - result.sold_S - left_S)
+    np.testing.assert_allclose(result.salvage_value_S, scenario.costs.salvage_S * result.end.owned_S, rtol=1e-6)
+    for group, capacity in enumerate(scenario.shared_storage.capacity_G):
+        members = group_S == group
+        assert result.end.owned_S[members].sum() <= max(capacity, start.owned_S[members].sum())
+
+
+@dataclass
+class Watched:
+    """Wishes a hundred of everything, and writes down what is owned in each period."""
+
+    owned_T: list[float]
+    name: str = "watched"
+
+    def order_quantity_S(self, state, forecast, terms):
+        self.owned_T.append(float(state.owned_S.sum()))
+        return np.full(len(terms), 100, dtype=np.float32)
+
+
+def test_a_shared_shelf_is_full_and_never_fuller():
+    scenario, policy = random_scenario(4), Watched([])
+    shared = make_shared(np.zeros(scenario.num_rows, dtype=np.int64), [75])
+    replay(policy, replace(scenario, start=make_state(scenario.num_rows), shared_storage=shared))
+    assert policy.owned_T[0] == 0
+    assert max(policy.owned_T) <= 75
+    assert np.mean(policy.owned_T[1:]) > 25
 
 
 def test_tuning_replays_candidates_in_storage_of_their_own():

@@ -116,6 +116,38 @@ def test_reserved_units_are_never_sold():
     assert (outcome.sold_N[0], outcome.on_hand_N[0]) == (3, 2)
 
 
+def test_what_callers_do_to_their_arrays_changes_nothing():
+    simulator = Simulator(make_state(on_hand=5, on_order=[[2, 0]]), costs=make_terms().costs, max_lead_time=2)
+    order_N, nothing = np.float32([3]), np.float32([0])
+    outcome = simulator.step(order_N, demand_N=nothing, lead_time_N=2)
+    order_N[:] = 9
+    for result in (simulator.observe(), outcome):
+        for name in type(result).__dataclass_fields__:
+            getattr(result, name)[:] = 9
+    state = simulator.observe()
+    assert (state.on_hand_S.tolist(), state.on_order_SL.tolist()) == ([7], [[3, 0]])
+    assert (state.backorder_S.tolist(), state.reserved_S.tolist()) == ([0], [0])
+
+
+def test_one_lead_time_for_all_rows_is_an_array_of_it():
+    rng = np.random.default_rng(0)
+    start = make_state(30, on_hand=rng.integers(0, 9, 30))
+    one, many = (Simulator(start, costs=make_terms(30).costs, max_lead_time=3) for _ in range(2))
+    for lead_time in (0, 3, 1, 3, 2):
+        order_N, demand_N = rng.integers(0, 9, (2, 30)).astype(np.float32)
+        one.step(order_N, demand_N=demand_N, lead_time_N=lead_time)
+        many.step(order_N, demand_N=demand_N, lead_time_N=np.full(30, lead_time))
+        np.testing.assert_array_equal(one.observe().on_order_SL, many.observe().on_order_SL)
+        np.testing.assert_array_equal(one.observe().on_hand_S, many.observe().on_hand_S)
+
+
+def test_a_longer_lead_time_than_announced_is_refused():
+    simulator = Simulator(make_state(2), costs=make_terms(2).costs, max_lead_time=2)
+    for lead_time in (3, np.array([1, 3])):
+        with pytest.raises(IndexError):
+            simulator.step(np.float32([1, 1]), demand_N=np.float32([0, 0]), lead_time_N=lead_time)
+
+
 def expected_cost_X(levels, *, penalty):
     """Expected cost of a period that starts with each number of units, holding cost 1."""
     demand = np.arange(len(POISSON_5))
