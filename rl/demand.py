@@ -3,6 +3,7 @@
 Shapes: D demands (0, 1, 2, ...), T periods, N rows, H horizon periods, Q quantile levels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -72,8 +73,8 @@ class DemandLaw:
     def quantile_of_sum(self, num_periods: int, level: npt.ArrayLike) -> WideArray:
         """Quantiles of demand summed over a number of periods, interpolated between whole units.
 
-        The value x at which the distribution of demand + uniform(-1/2, 1/2) reaches the level: whole-unit quantiles jump,
-        and a policy that reads them would jump with them.
+        The value x at which the distribution of demand + uniform(-1/2, 1/2) reaches the level: whole-unit quantiles
+        jump, and a policy that reads them would jump with them.
         """
         cumulative_D = np.concatenate([[0.0], np.cumsum(self.probability_of_sum_D(num_periods))])
         edges_D = np.arange(len(cumulative_D)) - 0.5
@@ -92,12 +93,19 @@ class DemandLaw:
         return stats.nbinom(num_periods * self.mean * share / (1 - share), share)
 
 
-def forecast_of_law(law: DemandLaw, *, horizon: int, levels_Q: FloatArray) -> Forecast:
-    """The forecast of one series that knows its law: (1, H), (1, H, Q)."""
-    cumulative_HQ = np.stack([law.quantile_of_sum(h, levels_Q) for h in range(1, horizon + 1)]).astype(np.float32)
+def forecast_of_laws(laws: Sequence[DemandLaw], *, horizon: int, levels_Q: FloatArray) -> Forecast:
+    """The forecast of series whose laws are known: (S, H), (S, H, Q)."""
+    # Series often share a law.
+    of_law = {law: _cumulative_HQ(law, horizon=horizon, levels_Q=levels_Q) for law in dict.fromkeys(laws)}
+    cumulative_SHQ = np.stack([of_law[law] for law in laws])
+    mean_S = np.array([law.mean for law in laws], dtype=np.float32)
     return Forecast(
         levels_Q=levels_Q,
-        mean_SH=np.full((1, horizon), law.mean, dtype=np.float32),
-        marginal_SHQ=np.repeat(cumulative_HQ[None, :1], horizon, axis=1),
-        cumulative_SHQ=cumulative_HQ[None],
+        mean_SH=np.repeat(mean_S[:, None], horizon, axis=1),
+        marginal_SHQ=np.repeat(cumulative_SHQ[:, :1], horizon, axis=1),
+        cumulative_SHQ=cumulative_SHQ,
     )
+
+
+def _cumulative_HQ(law: DemandLaw, *, horizon: int, levels_Q: FloatArray) -> FloatArray:
+    return np.stack([law.quantile_of_sum(h, levels_Q) for h in range(1, horizon + 1)]).astype(np.float32)

@@ -15,6 +15,7 @@ from torch import Tensor
 from rl.constraints import feasible_quantity_S, is_review_period_S
 from rl.inventory import FloatArray, IntArray, InventoryState
 from rl.network import OBSERVATION_NAMES, Context, anchor_wish, order_wish
+from rl.observation import UNLIMITED_QTY
 from rl.packed import EnvData, observe_state
 from rl.rewards import RewardMode, tiered_reward_N
 from rl.simulator import Simulator
@@ -152,14 +153,14 @@ class ReplayEnv:
         assert self._rows is not None, "call begin_block first"
         assert self._shadows is not None
         self._state, self._shadow_state = self._rows.observe(), self._shadows.observe()
-        index_N = torch.from_numpy(self._period_N * self._data.num_series + self._series_N)
-        self._now = self._context.take(index_N)
+        self._now = self._context.take(self._data.context_rows(self._period_N, self._series_N))
+        moment_N = torch.from_numpy(self._period_N * self._data.num_series + self._series_N)
         seen_NF = observe_state(self._now, self._state)
         shadow_N2 = torch.from_numpy(
             np.stack([self._shadow_state.on_hand_S, self._shadow_state.inventory_position_S], axis=1)
         )
         gap_N2 = (shadow_N2 - self._now.scalar_SC[:, 3:4]) / self._now.scalar_SC[:, :1]
-        return torch.cat([seen_NF, gap_N2.clamp(-10, 10), self._hindsight.index_select(0, index_N)], 1)
+        return torch.cat([seen_NF, gap_N2.clamp(-10, 10), self._hindsight.index_select(0, moment_N)], 1)
 
     def step(self, action_N: Tensor) -> Tensor:
         """Order, sell and account for one period; call :meth:`observe` before."""
@@ -203,11 +204,16 @@ class ReplayEnv:
         return Simulator(state, costs=self._terms.costs, max_lead_time=self._max_lead_time)
 
     def _draw_stock(self, rows: IntArray) -> InventoryState:
-        """Whole units up to 1.3 times a level of the grid; a part of them on order for a random period."""
+        """Whole units up to 1.3 times a level of the grid; a part of them on order for a random period.
+
+        For a fixed quantity, which has no level, the anchor's.
+        """
         series_N, count = self._series_N[rows], len(rows)
-        context = self._context.take(torch.from_numpy(self._period_N[rows] * self._data.num_series + series_N))
-        action_N = torch.from_numpy(self._random.integers(1, self.num_actions, size=count))
-        level_N = order_wish(context, action_N, torch.zeros(count)).numpy()
+        context = self._context.take(self._data.context_rows(self._period_N[rows], series_N))
+        column_N = self._random.integers(self.num_actions - 1, size=count)
+        level_NA = context.level_SA.numpy()
+        level_N = level_NA[np.arange(count), column_N]
+        level_N = np.where(level_N < UNLIMITED_QTY, level_N, level_NA[:, -1])
         stock_N = np.round(level_N * self._random.uniform(0, _MAX_START_COVER, size=count))
         coming_N = np.floor(stock_N * self._random.uniform(0, _PIPELINE_SHARE, size=count))
         lead_time_N = np.maximum(self._data.terms.lead_time_S[series_N], 1)
@@ -230,8 +236,9 @@ def _make_hindsight(data: EnvData, context: Context) -> Tensor:
     """
     T, S = data.demand_TS.shape
     padded_TS = np.concatenate([data.demand_TS, np.repeat(data.demand_TS.mean(0, keepdims=True), _HINDSIGHT, axis=0)])
-    scale_TS = context.scalar_SC[:, 0].numpy().reshape(T, S)
-    rate_TS = context.scalar_SC[:, 1].numpy().reshape(T, S)
+    # One row where the context is the same in all periods, else T.
+    scale_TS = context.scalar_SC[:, 0].numpy().reshape(-1, S)
+    rate_TS = context.scalar_SC[:, 1].numpy().reshape(-1, S)
     total_TS = np.zeros_like(data.demand_TS)
     columns = []
     for ahead in range(_HINDSIGHT):

@@ -1,11 +1,12 @@
 """Lost-sales inventory under a known demand law, solved and judged exactly: the optimum that learners are held to.
 
-A period is that of :mod:`rl.simulator` with review period 1: an order placed in period t is on the shelf at the start of
-period t + L, L >= 1; demand that the shelf cannot meet is lost; cost is h (x - d)+ + p (d - x)+, plus a fixed cost per
-order; the figure is the long-run average per period (Zipkin 2008).
+A period is that of :mod:`rl.simulator` with review period 1: an order placed in period t is on the shelf at the start
+of period t + L, L >= 1; demand that the shelf cannot meet is lost; cost is h (x - d)+ + p (d - x)+, plus a fixed cost
+per order; the figure is the long-run average per period (Zipkin 2008).
 
-A state is (on hand after today's arrival, arrival of the next period, ..., arrival in L - 1 periods). Shapes: X units on
-hand, M states, L entries of a state, D demands, A feasible orders.
+A state is (on hand after today's arrival, arrival of the next period, ..., arrival in L - 1 periods).
+
+Shapes: X units on hand, M states, L entries of a state, D demands, A feasible orders.
 """
 
 from collections.abc import Callable
@@ -26,6 +27,9 @@ OrderOf = Callable[[IntArray], IntArray]
 _MAX_ITERATIONS = 20_000
 # Weight of staying in a state: makes chains aperiodic that a minimum order could make periodic. Changes no average.
 _LAZY = 0.02
+# Of each entry of a state packed into 64 bits: six entries of up to 1,023 units.
+_BITS = 10
+_MAX_LEAD_TIME = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +56,8 @@ class LostSalesProblem:
     order_cap: int | None = None
 
     def __post_init__(self) -> None:
-        if self.lead_time < 1:
-            raise ValueError(f"lead_time must be >= 1, got {self.lead_time}")
+        if not 1 <= self.lead_time <= _MAX_LEAD_TIME:
+            raise ValueError(f"lead_time must be in 1..{_MAX_LEAD_TIME}, got {self.lead_time}")
         if not (self.penalty > 0 and self.holding > 0 and self.fixed_cost >= 0):
             raise ValueError("penalty and holding must be > 0 and fixed_cost >= 0")
         if self.pack_size < 1 or self.min_order_qty < 0:
@@ -63,7 +67,7 @@ class LostSalesProblem:
 
     @property
     def critical_ratio(self) -> float:
-        """p / (p + h)."""
+        """Newsvendor ratio p / (p + h)."""
         return self.penalty / (self.penalty + self.holding)
 
     @property
@@ -247,15 +251,14 @@ def judge(problem: LostSalesProblem, order_of: OrderOf) -> PolicyTable:
     Raises
     ------
     ValueError
-        If the policy answers something that cannot be ordered.
+        If the policy answers something that cannot be ordered, or lets stock grow without end.
     """
-    chain = _Chain(problem, order_of)
-    transition_MM = chain.transition()
+    chain = _explore(problem, order_of)
     cost_M = problem.period_cost_X(int(chain.state_ML[:, 0].max()))[chain.state_ML[:, 0]]
     cost_M = cost_M + problem.fixed_cost * (chain.order_M > 0)
     value_M = np.zeros(len(cost_M))
     for _iteration in range(_MAX_ITERATIONS):
-        change_M = cost_M + transition_MM @ value_M - value_M
+        change_M = cost_M + chain.transition_MM @ value_M - value_M
         low, high = float(change_M.min()), float(change_M.max())
         value_M += (1 - _LAZY) * change_M
         value_M -= value_M[0]
@@ -265,74 +268,73 @@ def judge(problem: LostSalesProblem, order_of: OrderOf) -> PolicyTable:
     return PolicyTable(state_ML=chain.state_ML[order], order_M=chain.order_M[order], cost=(low + high) / 2)
 
 
+@dataclass(frozen=True, kw_only=True)
 class _Chain:
-    """The states that a policy reaches from an empty shelf, found breadth first."""
+    """The states that a policy reaches from an empty shelf, its orders there, and the chances between them."""
 
-    def __init__(self, problem: LostSalesProblem, order_of: OrderOf) -> None:
-        self._problem = problem
-        self._order_of = order_of
-        self._base = 1
-        seen = np.zeros((1, problem.lead_time), dtype=np.int64)
-        keys, parts, orders = np.zeros(0, dtype=np.int64), [], []
-        while len(seen):
-            order_M = self._checked(seen)
-            parts.append(seen)
-            orders.append(order_M)
-            largest = int(max(order_M.max(), seen.max())) + 1
-            if largest > self._base:
-                self._base = largest
-            keys = self._keys(np.concatenate(parts))
-            # From the fullest shelf that can be left; smaller ones are reached through the same states' other demands.
-            following = np.unique(self._followers(seen, order_M), axis=0)
-            self._base = max(self._base, int(following[:, 1:].max(initial=0)) + 1)
-            keys = self._keys(np.concatenate(parts))
-            seen = following[~np.isin(self._keys(following), keys)]
-        self.state_ML = np.concatenate(parts)
-        self.order_M = np.concatenate(orders)
+    state_ML: IntArray
+    order_M: IntArray
+    transition_MM: sparse.csr_array
 
-    @property
-    def _lengths_M(self) -> IntArray:
-        return self.state_ML[:, 0] + 1
 
-    def transition(self) -> sparse.csr_array:
-        """Chances between states."""
-        keys_M = self._keys(self.state_ML)
-        by_key = np.argsort(keys_M)
-        starts = np.concatenate([[0], np.cumsum(self._lengths_M)])
-        row = np.repeat(np.arange(len(keys_M)), self._lengths_M)
-        left = np.arange(starts[-1]) - starts[row]
-        most = int(self.state_ML[:, 0].max())
-        chance = self._problem.remaining_XX(most)[self.state_ML[row, 0], left]
-        is_possible = chance > 0
-        row, left, chance = row[is_possible], left[is_possible], chance[is_possible]
-        following = self._next(self.state_ML[row], self.order_M[row], left)
-        column = by_key[np.searchsorted(keys_M[by_key], self._keys(following))]
-        return sparse.csr_array((chance, (row, column)), shape=(len(keys_M),) * 2)
+def _explore(problem: LostSalesProblem, order_of: OrderOf) -> _Chain:
+    """Find the chain breadth first; states are packed into whole numbers, which sort and compare fast."""
+    known = np.zeros(0, dtype=np.int64)
+    frontier = np.zeros(1, dtype=np.int64)
+    parts: list[tuple[IntArray, IntArray]] = []
+    edges: list[tuple[IntArray, IntArray, WideArray]] = []
+    while len(frontier):
+        state_ML = _unpack(frontier, problem.lead_time)
+        order_M = _checked(problem, state_ML, order_of)
+        row, left, chance = _demands(problem, state_ML[:, 0])
+        following_ML = np.concatenate([state_ML[row, 1:], order_M[row, None]], axis=1)
+        following_ML[:, 0] += left
+        following = _pack(following_ML)
+        edges.append((frontier[row], following, chance))
+        parts.append((state_ML, order_M))
+        known = np.union1d(known, frontier)
+        frontier = np.setdiff1d(following, known)
+    state_ML = np.concatenate([part[0] for part in parts])
+    by_key = np.argsort(_pack(state_ML))
+    keys = known  # sorted, as union1d leaves it
+    source, target, chance = (np.concatenate(column) for column in zip(*edges, strict=True))
+    places = np.searchsorted(keys, source), np.searchsorted(keys, target)
+    return _Chain(
+        state_ML=state_ML[by_key],
+        order_M=np.concatenate([part[1] for part in parts])[by_key],
+        transition_MM=sparse.csr_array((chance, places), shape=(len(keys),) * 2),
+    )
 
-    def _followers(self, state_ML: IntArray, order_M: IntArray) -> IntArray:
-        lengths_M = state_ML[:, 0] + 1
-        row = np.repeat(np.arange(len(state_ML)), lengths_M)
-        left = np.arange(lengths_M.sum()) - np.repeat(np.cumsum(lengths_M) - lengths_M, lengths_M)
-        sold = state_ML[row, 0] - left
-        is_possible = (left == 0) | (sold < len(self._problem.law.probability_D))
-        return self._next(state_ML[row[is_possible]], order_M[row[is_possible]], left[is_possible])
 
-    @staticmethod
-    def _next(state_ML: IntArray, order_M: IntArray, left_M: IntArray) -> IntArray:
-        following_ML = np.concatenate([state_ML[:, 1:], order_M[:, None]], axis=1)
-        following_ML[:, 0] += left_M
-        return following_ML
+def _demands(problem: LostSalesProblem, on_hand_M: IntArray) -> tuple[IntArray, IntArray, WideArray]:
+    """Every possible remainder of every shelf: row of the state, units left, chance."""
+    chance_XX = problem.remaining_XX(int(on_hand_M.max()))
+    lengths_M = on_hand_M + 1
+    row = np.repeat(np.arange(len(on_hand_M)), lengths_M)
+    left = np.arange(lengths_M.sum()) - np.repeat(np.cumsum(lengths_M) - lengths_M, lengths_M)
+    chance = chance_XX[on_hand_M[row], left]
+    is_possible = chance > 0
+    return row[is_possible], left[is_possible], chance[is_possible]
 
-    def _checked(self, state_ML: IntArray) -> IntArray:
-        order_M = np.asarray(self._order_of(state_ML), dtype=np.int64)
-        wrong = np.flatnonzero((order_M < 0) | (order_M != self._problem.feasible(order_M)))
-        if len(wrong):
-            row = int(wrong[0])
-            raise ValueError(f"state {state_ML[row].tolist()}: {order_M[row]} units cannot be ordered in this problem")
-        return order_M
 
-    def _keys(self, state_ML: IntArray) -> IntArray:
-        key_M = state_ML[:, 0].copy()
-        for column in state_ML[:, 1:].T:
-            key_M = key_M * self._base + column
-        return key_M
+def _checked(problem: LostSalesProblem, state_ML: IntArray, order_of: OrderOf) -> IntArray:
+    order_M = np.asarray(order_of(state_ML), dtype=np.int64)
+    wrong = np.flatnonzero((order_M < 0) | (order_M != problem.feasible(order_M)))
+    if len(wrong):
+        row = int(wrong[0])
+        raise ValueError(f"state {state_ML[row].tolist()}: {order_M[row]} units cannot be ordered in this problem")
+    if max(state_ML.max(), order_M.max()) >= 1 << _BITS:
+        raise ValueError(f"the policy lets stock grow past {1 << _BITS} units; limit its inventory position")
+    return order_M
+
+
+def _pack(state_ML: IntArray) -> IntArray:
+    key_M = state_ML[:, 0].copy()
+    for column in state_ML[:, 1:].T:
+        key_M = (key_M << _BITS) | column
+    return key_M
+
+
+def _unpack(key_M: IntArray, lead_time: int) -> IntArray:
+    shifts_L = _BITS * np.arange(lead_time - 1, -1, -1)
+    return (key_M[:, None] >> shifts_L) & ((1 << _BITS) - 1)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from rl.exact import IntArray, LostSalesProblem, OrderOf, PolicyTable, Transition, judge
 
@@ -50,7 +49,7 @@ def best_base_stock(problem: LostSalesProblem) -> JudgedRule:
 
 
 def best_capped_base_stock(problem: LostSalesProblem) -> JudgedRule:
-    """Cheapest capped base-stock rule: the level is searched again for each cap until a larger or smaller cap is worse."""
+    """Cheapest capped base-stock rule: for each cap its own level, until larger and smaller caps are worse."""
     level = best_base_stock(problem).parameters["level"]
     levels: dict[int, int] = {}
 

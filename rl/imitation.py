@@ -47,7 +47,7 @@ def make_lesson(policy: Policy, scenario: ReplayScenario, *, data: EnvData, seed
     seen: list[tuple[Tensor, Tensor]] = []
     for period, forecast in enumerate(scenario.forecasts):
         state = simulator.observe()
-        now = context.take(torch.from_numpy(period * data.num_series + rows))
+        now = context.take(data.context_rows(np.full_like(rows, period), rows))
         position_N = torch.from_numpy(state.inventory_position_S)
         wish_N = policy.order_quantity_S(state, forecast.take(rows), terms)
         action_N = nearest_action(now, torch.from_numpy(wish_N), position_N)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rl.observation import OBSERVED_SCORES, ActionGrid
+from rl.observation import OBSERVED_SCORES, UNLIMITED_QTY, ActionGrid
 
 NUM_PROFILE_POINTS = 8
 _CLIP = 10.0
@@ -56,7 +56,8 @@ class Context(NamedTuple):
     arrival_SK: Tensor  # periods after which the profile is taken, 0..L
     expected_SK: Tensor  # expected demand before that
     quantile_SZ: Tensor  # of demand over the protection interval, at the observed scores and the anchor's
-    level_SA: Tensor  # order-up-to level of each action but 0
+    level_SA: Tensor  # order-up-to level of each action but 0; a fixed quantity orders up to no limit,
+    cap_SA: Tensor  # at most this many units
     scalar_SC: Tensor  # scale, rate, next period's and interval's mean, cap, storage, usual rate, L + R
     fact_SF: Tensor  # the observation's part that does not depend on stock
 
@@ -69,11 +70,14 @@ class ContextMaker(nn.Module):
     """Makes contexts for one grid."""
 
     batches_B: Tensor
+    units_U: Tensor
+    fractions_R: Tensor
 
     def __init__(self, grid: ActionGrid) -> None:
         super().__init__()
         self._anchor_periods = grid.anchor_periods
-        self.register_buffer("batches_B", torch.tensor(grid.batches, dtype=torch.float32))
+        for name, values in (("batches_B", grid.batches), ("units_U", grid.units), ("fractions_R", grid.fractions)):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32))
 
     def forward(
         self,
@@ -112,13 +116,16 @@ class ContextMaker(nn.Module):
             1,
         )
         mean_S = expected_S / interval_S
-        pairs_SA = quantile_SZ[:, _NUM_OBSERVED:].unsqueeze(2) + self.batches_B * batch_S.view(-1, 1, 1)
+        pairs_SA = (quantile_SZ[:, _NUM_OBSERVED:].unsqueeze(2) + self.batches_B * batch_S.view(-1, 1, 1)).flatten(1)
         anchor_S = seen_SZ[:, -1] + self._anchor_periods * mean_S
+        quantity_SA = self._quantities(mean_S * review_period_S)
+        up_to_SA = torch.cat([pairs_SA, anchor_S.unsqueeze(1)], 1)
         return Context(
             arrival_SK=arrival_SK,
             expected_SK=summed_SH.gather(1, arrival_SK),
             quantile_SZ=seen_SZ,
-            level_SA=torch.cat([pairs_SA.flatten(1), anchor_S.unsqueeze(1)], 1),
+            level_SA=torch.cat([torch.full_like(quantity_SA, UNLIMITED_QTY), up_to_SA], 1),
+            cap_SA=torch.cat([quantity_SA, torch.full_like(up_to_SA, UNLIMITED_QTY)], 1),
             scalar_SC=torch.stack(
                 [
                     scale_S,
@@ -134,6 +141,10 @@ class ContextMaker(nn.Module):
             ),
             fact_SF=fact_SF.clamp(-_CLIP, _CLIP),
         )
+
+    def _quantities(self, review_demand_S: Tensor) -> Tensor:
+        demand_S1 = review_demand_S.unsqueeze(1)
+        return torch.cat([self.units_U * torch.ones_like(demand_S1), self.fractions_R * demand_S1], 1)
 
 
 def _batch(rate_S: Tensor, review_period_S: Tensor, terms_SV: Tensor) -> Tensor:
@@ -203,8 +214,9 @@ def observe(context: Context, net_S: Tensor, on_order_SL: Tensor) -> Tensor:
 
 def order_wish(context: Context, action_S: Tensor, position_S: Tensor) -> Tensor:
     """Units that an action orders at an inventory position, before any constraint (formula: :class:`ActionGrid`)."""
-    level_S = _at(context.level_SA, (action_S - 1).clamp_min(0))
-    return torch.where(action_S > 0, (level_S - position_S).clamp_min(0), torch.zeros_like(level_S))
+    column_S = (action_S - 1).clamp_min(0)
+    wish_S = (_at(context.level_SA, column_S) - position_S).minimum(_at(context.cap_SA, column_S))
+    return torch.where(action_S > 0, wish_S.clamp_min(0), torch.zeros_like(wish_S))
 
 
 def anchor_wish(context: Context, position_S: Tensor) -> Tensor:
@@ -215,7 +227,8 @@ def anchor_wish(context: Context, position_S: Tensor) -> Tensor:
 
 def nearest_action(context: Context, wish_S: Tensor, position_S: Tensor) -> Tensor:
     """Action whose order is closest to a wish; 0 for a wish of nothing, the anchor where it is among the closest."""
-    gap_SA = (context.level_SA - (position_S + wish_S).unsqueeze(1)).abs()
+    offer_SA = (context.level_SA - position_S.unsqueeze(1)).minimum(context.cap_SA)
+    gap_SA = (offer_SA - wish_S.unsqueeze(1)).abs()
     is_anchor_S = gap_SA[:, -1] <= gap_SA.min(1).values + 1e-3
     nearest_S = torch.where(is_anchor_S, gap_SA.shape[1] - 1, gap_SA.argmin(1)) + 1
     return torch.where(wish_S > 0, nearest_S, torch.zeros_like(nearest_S))

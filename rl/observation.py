@@ -37,14 +37,15 @@ OBSERVED_SCORES = (-1.0, 1.0, 2.0, 3.0)
 _ANCHOR_BOUNDS = (0.05, 0.999)
 
 UNLIMITED_QTY = 1e9
-"""Stands for "no cap" inside the graph: infinity times zero is not a number."""
+"""Stands for "no limit" inside the graph: infinity times zero is not a number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionGrid:
     """The orders that a learned policy chooses from, in terms of the forecast, so that one policy serves all series.
 
-    Action 0 orders nothing. Action a >= 1 orders up to ::
+    Action 0 orders nothing. Then come fixed quantities, in whole units and in review periods of mean demand, whatever
+    the stock. The others order up to ::
 
         S[a] = quantile(score[a]) + batches[a] * batch + periods[a] * mean
 
@@ -60,25 +61,31 @@ class ActionGrid:
         Standard normal scores of the forecast quantile, increasing.
     batches
         Economic order quantities ordered on top, increasing.
+    units, fractions
+        Quantities: whole units, and multiples of a review period's expected demand; increasing, > 0.
     anchor_score, anchor_periods
         ``score`` and ``periods`` of the tuned textbook rule.
     """
 
     scores: tuple[float, ...] = (-0.5, 0.25, 1.0, 1.5, 2.0, 2.5, 3.25)
     batches: tuple[float, ...] = (0.0, 0.75, 1.5, 2.5)
+    units: tuple[float, ...] = ()
+    fractions: tuple[float, ...] = ()
     anchor_score: float = 2.0
     anchor_periods: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("scores", "batches"):
+        for name in ("scores", "batches", "units", "fractions"):
             values = getattr(self, name)
-            if not values or any(b <= a for a, b in pairwise(values)):
-                raise ValueError(f"{name} must be a non-empty increasing sequence, got {values}")
+            if any(b <= a for a, b in pairwise(values)):
+                raise ValueError(f"{name} must increase, got {values}")
+        if min((*self.units, *self.fractions), default=1.0) <= 0:
+            raise ValueError(f"quantities must be > 0, got units {self.units} and fractions {self.fractions}")
 
     @property
     def num_actions(self) -> int:
-        """A: order nothing, every pair of a score and a batch, and the anchor."""
-        return 2 + len(self.scores) * len(self.batches)
+        """A: order nothing, the quantities, every pair of a score and a batch, and the anchor."""
+        return 2 + len(self.units) + len(self.fractions) + len(self.scores) * len(self.batches)
 
     @property
     def anchor_action(self) -> int:
@@ -90,6 +97,8 @@ class ActionGrid:
         return {
             "scores": list(self.scores),
             "batches": list(self.batches),
+            "units": list(self.units),
+            "fractions": list(self.fractions),
             "anchor_score": self.anchor_score,
             "anchor_periods": self.anchor_periods,
         }
@@ -100,6 +109,8 @@ class ActionGrid:
         return cls(
             scores=tuple(values["scores"]),
             batches=tuple(values["batches"]),
+            units=tuple(values["units"]),
+            fractions=tuple(values["fractions"]),
             anchor_score=values["anchor_score"],
             anchor_periods=values["anchor_periods"],
         )

@@ -26,7 +26,8 @@ class EnvData:
     Parameters
     ----------
     context
-        One row per (period, series), row ``t * S + s``; arrays as :class:`rl.network.Context` names them.
+        One row per (period, series), row ``t * S + s``; arrays as :class:`rl.network.Context` names them. One row per
+        series where every period's forecast is the same.
     first_period
         Number of the first period on the panel's calendar: review periods are counted on it.
     demand_TS, lead_time_TS
@@ -58,6 +59,11 @@ class EnvData:
         """T: periods of the replay."""
         return len(self.demand_TS)
 
+    def context_rows(self, period_N: IntArray, series_N: IntArray) -> Tensor:
+        """Rows of the packed context that hold the given periods of the given series."""
+        is_constant = len(self.context[0]) == self.num_series
+        return torch.from_numpy(series_N if is_constant else period_N * self.num_series + series_N)
+
     def context_tensors(self) -> Context:
         """The packed context as tensors."""
         # A copy: arrays that come out of Ray's shared memory are read-only, which torch does not support.
@@ -68,7 +74,9 @@ def make_env_data(scenario: ReplayScenario, *, baseline_cost_S: FloatArray, grid
     """Pack a replay: contexts of all periods, demand and lead times by period."""
     make_context = ContextMaker(grid)
     parts = []
-    for forecast in scenario.forecasts:
+    first = scenario.forecasts[0]
+    is_constant = all(forecast is first for forecast in scenario.forecasts)
+    for forecast in [first] if is_constant else scenario.forecasts:
         inputs = make_forecast_inputs(forecast, scenario.terms, grid=grid)
         parts.append(make_context(**{name: torch.tensor(value) for name, value in inputs.items()}))
     packed = tuple(torch.cat(column).numpy() for column in zip(*parts, strict=True))
@@ -96,13 +104,13 @@ def replay_cost_S(data: EnvData, choose: Callable[[Tensor], Tensor]) -> FloatArr
     The same arithmetic and the same figures as :func:`rl.evaluate.replay` of the exported policy.
     """
     context = data.context_tensors()
-    S = data.num_series
+    series_S = np.arange(data.num_series)
     max_lead_time = int(max(data.lead_time_TS.max(), data.terms.lead_time_S.max()))
     simulator = Simulator(data.start, costs=data.terms.costs, max_lead_time=max_lead_time)
-    total_S = np.zeros(S)
+    total_S = np.zeros(data.num_series)
     for period in range(data.num_periods):
         state = simulator.observe()
-        now = context.take(torch.arange(period * S, (period + 1) * S))
+        now = context.take(data.context_rows(np.full_like(series_S, period), series_S))
         action_S = choose(observe_state(now, state))
         wish_S = order_wish(now, action_S, torch.from_numpy(state.inventory_position_S)).numpy()
         is_review_S = is_review_period_S(data.terms, period=data.first_period + period)

@@ -13,6 +13,7 @@ import numpy as np
 
 from cluster.panel import DemandPanel
 from forecasting.forecast import Forecast
+from rl.demand import DemandLaw
 from rl.inventory import CostRates, FloatArray, IntArray, InventoryState, Rows, SharedStorage, SupplyTerms
 from rl.policies.classical import base_stock_level_S, mean_demand_S
 
@@ -134,6 +135,28 @@ def make_replay(
         lead_time_NT=np.ascontiguousarray(lead_time_ST[:, periods]),
         forecasts=forecasts,
         start=make_start_state(forecasts[0], terms) if start is None else start,
+        terms=terms,
+    )
+
+
+def make_law_scenario(
+    laws: Sequence[DemandLaw], terms: SupplyTerms, *, num_periods: int, forecast: Forecast, seed: int
+) -> ReplayScenario:
+    """Demand drawn from a law for each row, lead times as planned, and a forecast that stays the same.
+
+    Parameters
+    ----------
+    forecast
+        What is known of the laws, one row per law: :func:`rl.demand.forecast_of_laws`.
+    """
+    random = np.random.default_rng(seed)
+    demand_NT = np.stack([law.draw(random, size=(num_periods,)) for law in laws])
+    return ReplayScenario(
+        first_period=0,
+        demand_NT=demand_NT,
+        lead_time_NT=np.repeat(terms.lead_time_S[:, None], num_periods, axis=1),
+        forecasts=[forecast] * num_periods,
+        start=make_start_state(forecast, terms),
         terms=terms,
     )
 

@@ -19,7 +19,7 @@ from forecasting.forecast import Forecast
 from rl.inventory import FloatArray, InventoryState, SupplyTerms
 from rl.observation import ActionGrid, make_forecast_inputs, make_state_inputs
 
-FORMAT = 1
+FORMAT = 2
 GRAPH_FILE = "policy.onnx"
 FACTS_FILE = "policy.json"
 

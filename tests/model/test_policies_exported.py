@@ -16,7 +16,7 @@ from rl.export import export_policy
 from rl.network import ContextMaker, ServedGraph, observe, order_wish
 from rl.observation import ActionGrid, make_forecast_inputs, make_state_inputs
 from rl.policies.classical import ReorderPoint
-from rl.policies.exported import ExportedPolicy
+from rl.policies.exported import FORMAT, ExportedPolicy
 from rl.policies.store import load_policy, save_policy
 
 GRID = ActionGrid(anchor_score=1.3, anchor_periods=2.5)
@@ -136,8 +136,8 @@ def test_damaged_files_are_an_artifact_error_with_the_next_step(policy, tmp_path
 def test_a_newer_format_is_an_artifact_error(policy, tmp_path):
     save_policy(policy, tmp_path)
     facts = json.loads((tmp_path / "policy.json").read_text())
-    (tmp_path / "policy.json").write_text(json.dumps(facts | {"format": 2}))
-    with pytest.raises(ArtifactError, match="format 2, this version reads 1"):
+    (tmp_path / "policy.json").write_text(json.dumps(facts | {"format": FORMAT + 1}))
+    with pytest.raises(ArtifactError, match=f"format {FORMAT + 1}, this version reads {FORMAT}"):
         load_policy(tmp_path)
 
 

@@ -49,10 +49,27 @@ def test_the_grid_counts_its_actions():
     assert ActionGrid.from_dict(grid.to_dict()) == grid
 
 
-@pytest.mark.parametrize("field", ["scores", "batches"])
+@pytest.mark.parametrize("field", ["scores", "batches", "units", "fractions"])
 def test_a_grid_that_does_not_increase_is_refused(field):
-    with pytest.raises(ValueError, match=f"{field} must be a non-empty increasing"):
+    with pytest.raises(ValueError, match=f"{field} must increase"):
         ActionGrid(**{field: (1.0, 1.0)})
+
+
+def test_a_grid_with_a_quantity_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="quantities must be > 0"):
+        ActionGrid(units=(0.0, 1.0))
+
+
+def test_quantities_are_ordered_whatever_the_stock():
+    forecast, terms = normal_forecast(10, 2), make_terms(lead_time=3, review=2)
+    grid = ActionGrid(scores=(0.0,), batches=(0.0,), units=(1.0, 7.0), fractions=(0.5, 1.5))
+    context = context_of(forecast, terms, grid)
+    assert grid.num_actions == 7
+    for position in (0.0, 33.0, 1e6):
+        wishes = [float(order_wish(context, torch.tensor([a]), torch.tensor([position]))) for a in range(5)]
+        assert wishes == pytest.approx([0, 1, 7, 10, 30])
+    assert float(order_wish(context, torch.tensor([5]), torch.tensor([33.0]))) == pytest.approx(17, rel=1e-3)
+    assert int(nearest_action(context, torch.tensor([7.4]), torch.tensor([33.0]))) == 2
 
 
 def test_levels_of_the_grid_by_hand():
