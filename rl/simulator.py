@@ -71,11 +71,9 @@ class Simulator(Generic[ArrayT]):
 
     def observe(self) -> InventoryState[ArrayT]:
         """State at the moment of the order: receipts in, demand not yet known. A copy, of tensors a view."""
-        columns = self._on_order_LN
-        on_order_LN = self._library.concatenate(columns).reshape(len(columns), -1)
         return InventoryState(
             on_hand_S=_owned(self._on_hand_N),
-            on_order_SL=on_order_LN.T,
+            on_order_SL=self._stacked(self._on_order_LN).T,
             backorder_S=_owned(self._zero_N if self._backorder_N is None else self._backorder_N),
             reserved_S=_owned(self._zero_N if self._reserved_N is None else self._reserved_N),
         )
@@ -99,10 +97,13 @@ class Simulator(Generic[ArrayT]):
         self._on_order_LN.append(self._zero_N)
         return outcome
 
+    def _stacked(self, columns: list[Any]) -> Any:
+        return self._library.concatenate(columns).reshape(len(columns), -1)
+
     def _place(self, order_N: ArrayT, lead_time_N: Any) -> None:
         lead_time = _common(lead_time_N)
         if lead_time is None:
-            coming_LN = self._library.stack([self._on_hand_N, *self._on_order_LN])
+            coming_LN = self._stacked([self._on_hand_N, *self._on_order_LN])
             self._on_hand_N, *self._on_order_LN = _added(order_N, to_LN=coming_LN, row_N=lead_time_N)
         elif lead_time == 0:
             self._on_hand_N = self._on_hand_N + order_N
@@ -161,7 +162,8 @@ def _common(lead_time_N: Any) -> int | None:
 def _added(order_N: Any, *, to_LN: Any, row_N: Any) -> Any:
     """``to_LN`` with each order added in its row; an array is changed in place."""
     if isinstance(to_LN, np.ndarray):
-        to_LN.reshape(-1)[row_N * to_LN.shape[1] + np.arange(to_LN.shape[1])] += order_N
+        num_rows = to_LN.shape[1]
+        np.add.at(to_LN.reshape(-1), row_N * num_rows + np.arange(num_rows), order_N)
         return to_LN
     row_L1 = _library_of(to_LN).arange(len(to_LN), device=to_LN.device)[:, None]
     return to_LN + (row_L1 == row_N) * order_N
