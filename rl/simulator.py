@@ -89,7 +89,8 @@ class Simulator(Generic[ArrayT]):
             Units that customers want in this period, >= 0.
         lead_time_N
             Lead time of the orders placed now, in periods, 0..max_lead_time; orders may cross. At 0 the order is on
-            the shelf before this period's demand. One int where it is the same for all rows: the fast way.
+            the shelf before this period's demand. One int where it is the same for all rows: the fast way. Tensors are
+            not checked: an order that would take longer is nowhere.
         """
         self._place(order_N, lead_time_N)
         outcome = self._sell(demand_N, order_N=order_N)
@@ -98,7 +99,7 @@ class Simulator(Generic[ArrayT]):
         return outcome
 
     def _stacked(self, columns: list[Any]) -> Any:
-        return self._library.concatenate(columns).reshape(len(columns), -1)
+        return self._library.concatenate(columns).reshape(len(columns), len(self._zero_N))
 
     def _place(self, order_N: ArrayT, lead_time_N: Any) -> None:
         lead_time = _common(lead_time_N)

@@ -141,6 +141,14 @@ def test_one_lead_time_for_all_rows_is_an_array_of_it():
         np.testing.assert_array_equal(one.observe().on_hand_S, many.observe().on_hand_S)
 
 
+def test_no_rows_are_stepped_too():
+    simulator = Simulator(make_state(0), costs=make_terms(0).costs, max_lead_time=2)
+    nothing = np.zeros(0, dtype=np.float32)
+    outcome = simulator.step(nothing, demand_N=nothing, lead_time_N=np.zeros(0, dtype=np.int64))
+    assert outcome.cost_N.shape == (0,)
+    assert simulator.observe().on_order_SL.shape == (0, 2)
+
+
 def test_a_longer_lead_time_than_announced_is_refused():
     simulator = Simulator(make_state(2), costs=make_terms(2).costs, max_lead_time=2)
     for lead_time in (3, np.array([1, 3])):
