@@ -169,7 +169,7 @@ class AssumptionSettings(_Section):
 class PolicySettings(_Section):
     """Learned replenishment policies."""
 
-    algorithms: tuple[Literal["dqn", "ppo"], ...] = ("dqn", "ppo")
+    algorithms: tuple[Literal["dqn", "ppo", "direct"], ...] = ("dqn", "ppo", "direct")
     max_categories: int = Field(6, ge=1, description="categories that get learned policies, by cost at stake")
     min_category_series: int = Field(5, ge=1, description="a smaller category keeps its textbook rule")
     reward: Literal["cost", "tiered"] = Field(
@@ -183,8 +183,11 @@ class PolicySettings(_Section):
     )
     budget_steps_ppo: int = Field(1_000_000, ge=1_000, description="series-periods simulated per trial")
     budget_steps_dqn: int = Field(600_000, ge=1_000, description="series-periods simulated per trial")
+    budget_steps_direct: int = Field(3_000_000, ge=1_000, description="series-periods simulated per trial")
     learning_rate_ppo: float = Field(2e-3, gt=0, description="at the start; falls to a twentieth")
     learning_rate_dqn: float = Field(1e-3, gt=0, description="at the start; falls to a twentieth")
+    learning_rate_direct: float = Field(5e-3, gt=0, description="at the start; falls to a twentieth")
+    unroll_periods: int = Field(60, ge=4, description="direct: periods that a gradient looks through at once")
     gamma: float = Field(0.96, gt=0, lt=1, description="discount per period")
     gae_lambda: float = Field(0.95, ge=0, le=1, description="PPO: bias against variance of the advantages")
     entropy: float = Field(0.01, ge=0, description="PPO: weight of the entropy bonus at the start; falls to 0")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rl.constraints import feasible_quantity_S, is_review_period_S
-from rl.inventory import FloatArray, IntArray, InventoryState
+from rl.inventory import FloatArray, IntArray, InventoryState, SupplyTerms
 from rl.network import OBSERVATION_NAMES, Context, anchor_wish, order_wish
 from rl.observation import UNLIMITED_QTY
 from rl.packed import EnvData, observe_state
@@ -109,7 +109,7 @@ class ReplayEnv:
         self._context = data.context_tensors()
         self._hindsight = _make_hindsight(data, self._context)
         self._max_lead_time = int(max(data.lead_time_TS.max(), data.terms.lead_time_S.max()))
-        self._weight_S = _reward_weight_S(data.baseline_cost_S)
+        self._weight_S = reward_weight_S(data.baseline_cost_S)
         self._series_N = np.zeros(num_rows, dtype=np.int64)
         self._period_N = np.full(num_rows, data.num_periods, dtype=np.int64)
         self._rows: Simulator | None = None
@@ -144,7 +144,13 @@ class ReplayEnv:
         latest = self._data.num_periods - self._block_periods
         self._period_N[rows] = self._random.integers(latest, size=len(rows))
         self._terms = self._data.terms.take(self._series_N)
-        fresh = self._draw_stock(rows)
+        series_N = self._series_N[rows]
+        fresh = draw_stock(
+            self._context.take(self._data.context_rows(self._period_N[rows], series_N)),
+            self._data.terms.take(series_N),
+            columns=max(self._max_lead_time, 1),
+            random=self._random,
+        )
         self._rows = self._restarted(self._rows, rows, fresh)
         self._shadows = self._restarted(self._shadows, rows, fresh)
 
@@ -159,7 +165,7 @@ class ReplayEnv:
         shadow_N2 = torch.from_numpy(
             np.stack([self._shadow_state.on_hand_S, self._shadow_state.inventory_position_S], axis=1)
         )
-        gap_N2 = (shadow_N2 - self._now.scalar_SC[:, 3:4]) / self._now.scalar_SC[:, :1]
+        gap_N2 = (shadow_N2 - self._now.scalar_SC[:, 3:4]) / self._now.spread_S.unsqueeze(1)
         return torch.cat([seen_NF, gap_N2.clamp(-10, 10), self._hindsight.index_select(0, moment_N)], 1)
 
     def step(self, action_N: Tensor) -> Tensor:
@@ -203,29 +209,28 @@ class ReplayEnv:
                 getattr(state, name)[rows] = getattr(fresh, name)
         return Simulator(state, costs=self._terms.costs, max_lead_time=self._max_lead_time)
 
-    def _draw_stock(self, rows: IntArray) -> InventoryState:
-        """Whole units up to 1.3 times a level of the grid; a part of them on order for a random period.
 
-        For a fixed quantity, which has no level, the anchor's.
-        """
-        series_N, count = self._series_N[rows], len(rows)
-        context = self._context.take(self._data.context_rows(self._period_N[rows], series_N))
-        column_N = self._random.integers(self.num_actions - 1, size=count)
-        level_NA = context.level_SA.numpy()
-        level_N = level_NA[np.arange(count), column_N]
-        level_N = np.where(level_N < UNLIMITED_QTY, level_N, level_NA[:, -1])
-        stock_N = np.round(level_N * self._random.uniform(0, _MAX_START_COVER, size=count))
-        coming_N = np.floor(stock_N * self._random.uniform(0, _PIPELINE_SHARE, size=count))
-        lead_time_N = np.maximum(self._data.terms.lead_time_S[series_N], 1)
-        on_order_NL = np.zeros((count, max(self._max_lead_time, 1)), dtype=np.float32)
-        on_order_NL[np.arange(count), self._random.integers(lead_time_N)] = coming_N
-        zeros_N = np.zeros(count, dtype=np.float32)
-        return InventoryState(
-            on_hand_S=(stock_N - coming_N).astype(np.float32),
-            on_order_SL=on_order_NL,
-            backorder_S=zeros_N,
-            reserved_S=zeros_N.copy(),
-        )
+def draw_stock(context: Context, terms: SupplyTerms, *, columns: int, random: np.random.Generator) -> InventoryState:
+    """Opening stocks to learn from: whole units up to 1.3 times a level of the grid, part of them on order.
+
+    For a fixed quantity, which has no level, the anchor's. What is on order comes in one random period within the lead
+    time; ``columns`` is the length of the pipeline.
+    """
+    count = len(terms)
+    level_NA = context.level_SA.numpy()
+    level_N = level_NA[np.arange(count), random.integers(level_NA.shape[1], size=count)]
+    level_N = np.where(level_N < UNLIMITED_QTY, level_N, level_NA[:, -1])
+    stock_N = np.round(level_N * random.uniform(0, _MAX_START_COVER, size=count))
+    coming_N = np.floor(stock_N * random.uniform(0, _PIPELINE_SHARE, size=count))
+    on_order_NL = np.zeros((count, columns), dtype=np.float32)
+    on_order_NL[np.arange(count), random.integers(np.maximum(terms.lead_time_S, 1))] = coming_N
+    zeros_N = np.zeros(count, dtype=np.float32)
+    return InventoryState(
+        on_hand_S=(stock_N - coming_N).astype(np.float32),
+        on_order_SL=on_order_NL,
+        backorder_S=zeros_N,
+        reserved_S=zeros_N.copy(),
+    )
 
 
 def _make_hindsight(data: EnvData, context: Context) -> Tensor:
@@ -237,7 +242,7 @@ def _make_hindsight(data: EnvData, context: Context) -> Tensor:
     T, S = data.demand_TS.shape
     padded_TS = np.concatenate([data.demand_TS, np.repeat(data.demand_TS.mean(0, keepdims=True), _HINDSIGHT, axis=0)])
     # One row where the context is the same in all periods, else T.
-    scale_TS = context.scalar_SC[:, 0].numpy().reshape(-1, S)
+    scale_TS = context.spread_S.numpy().reshape(-1, S)
     rate_TS = context.scalar_SC[:, 1].numpy().reshape(-1, S)
     total_TS = np.zeros_like(data.demand_TS)
     columns = []
@@ -247,7 +252,7 @@ def _make_hindsight(data: EnvData, context: Context) -> Tensor:
     return torch.from_numpy(np.stack(columns, axis=2).reshape(T * S, _HINDSIGHT)).clamp(-10, 10)
 
 
-def _reward_weight_S(baseline_cost_S: FloatArray) -> FloatArray:
+def reward_weight_S(baseline_cost_S: FloatArray) -> FloatArray:
     """Reward per unit of money: halfway (in logarithms) between equal series and equal money.
 
     Money alone would let a few expensive series drown the rest in noise; equal series alone would train for a figure

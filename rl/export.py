@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rl.network import ServedGraph
+from rl.actors import ServedGraph
 from rl.observation import OBSERVED_SCORES, TERM_COLUMNS, ActionGrid
 from rl.policies.exported import ExportedPolicy
 
@@ -24,9 +24,9 @@ _FREE_AXES = {
 }
 
 
-def export_policy(scorer: nn.Module, *, grid: ActionGrid, name: str) -> ExportedPolicy:
-    """Graph of observation, network, greedy action and order formula, for any number of series, periods and levels."""
-    graph = ServedGraph(scorer, grid).eval()
+def export_policy(actor: nn.Module, *, grid: ActionGrid, name: str) -> ExportedPolicy:
+    """Graph of observation, network and order formula, for any number of series, periods and levels."""
+    graph = ServedGraph(actor, grid).eval()
     S, L, H, Q, Z = 3, 4, 9, 5, len(OBSERVED_SCORES) + 1 + len(grid.scores)
     example = (
         torch.ones(S),

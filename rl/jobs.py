@@ -109,7 +109,7 @@ class TrialJob:
     @property
     def budget_steps(self) -> int:
         """Series-periods that the trial may simulate."""
-        return self.settings.budget_steps_dqn if self.algorithm == "dqn" else self.settings.budget_steps_ppo
+        return int(getattr(self.settings, f"budget_steps_{self.algorithm}"))
 
     def digest(self) -> str:
         """Digest of everything that decides the result."""

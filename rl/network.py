@@ -14,6 +14,8 @@ from rl.observation import OBSERVED_SCORES, UNLIMITED_QTY, ActionGrid
 
 NUM_PROFILE_POINTS = 8
 _CLIP = 10.0
+# A column whose deviation is below this is taken to be constant.
+_CONSTANT = 1e-3
 _FACT_NAMES = (
     "next_period_over_rate",
     "interval_over_rate",
@@ -58,8 +60,18 @@ class Context(NamedTuple):
     quantile_SZ: Tensor  # of demand over the protection interval, at the observed scores and the anchor's
     level_SA: Tensor  # order-up-to level of each action but 0; a fixed quantity orders up to no limit,
     cap_SA: Tensor  # at most this many units
-    scalar_SC: Tensor  # scale, rate, next period's and interval's mean, cap, storage, usual rate, L + R
+    scalar_SC: Tensor  # scale, rate, next period's and interval's mean, cap, storage, usual rate, L + R, fixed cost
     fact_SF: Tensor  # the observation's part that does not depend on stock
+
+    @property
+    def spread_S(self) -> Tensor:
+        """How far demand of the protection interval usually lies above its mean, units; at least half a unit."""
+        return (self.quantile_SZ[:, 1] - self.scalar_SC[:, 3]).clamp_min(0.5)
+
+    @property
+    def fixed_cost_S(self) -> Tensor:
+        """Fixed cost of an order line, account currency."""
+        return self.scalar_SC[:, 8]
 
     def take(self, rows: Tensor) -> "Context":
         """Keep the given rows."""
@@ -136,6 +148,7 @@ class ContextMaker(nn.Module):
                     terms_SV[:, 3],
                     terms_SV[:, 7].clamp_min(1e-3),
                     interval_S.float(),
+                    terms_SV[:, 6],
                 ],
                 1,
             ),
@@ -190,7 +203,7 @@ def observe(context: Context, net_S: Tensor, on_order_SL: Tensor) -> Tensor:
 
     ``net_S`` is on hand - backorder - reserved.
     """
-    scale_S, rate_S, next_S, expected_S, cap_S, storage_S, usual_S, interval_S = context.scalar_SC.unbind(1)
+    scale_S, rate_S, next_S, expected_S, cap_S, storage_S, usual_S, interval_S = context.scalar_SC[:, :8].unbind(1)
     arrived_SL = nn.functional.pad(torch.cumsum(on_order_SL, 1), (1, 0))
     position_S = net_S + arrived_SL[:, -1]
     arrival_SK = context.arrival_SK.clamp_max(arrived_SL.shape[1] - 1)
@@ -234,45 +247,48 @@ def nearest_action(context: Context, wish_S: Tensor, position_S: Tensor) -> Tens
     return torch.where(wish_S > 0, nearest_S, torch.zeros_like(nearest_S))
 
 
+class Standardise(nn.Module):
+    """Centres and scales columns: what a unit more on the shelf means differs by a hundred times among categories.
+
+    Leaves them as they are until :meth:`fit`. Columns that never varied there keep a scale of their own size, so that
+    a series which differs in them is not thrown out of range.
+    """
+
+    mean_F: Tensor
+    deviation_F: Tensor
+
+    def __init__(self, num_columns: int) -> None:
+        super().__init__()
+        self.register_buffer("mean_F", torch.zeros(num_columns))
+        self.register_buffer("deviation_F", torch.ones(num_columns))
+
+    @torch.no_grad()
+    def fit(self, observation_MF: Tensor) -> None:
+        """Take mean and deviation of the first columns from a sample that may have fewer columns."""
+        F = observation_MF.shape[1]
+        deviation_F = observation_MF.std(0)
+        self.mean_F[:F] = observation_MF.mean(0)
+        self.deviation_F[:F] = torch.where(deviation_F > _CONSTANT, deviation_F, torch.ones_like(deviation_F))
+
+    def forward(self, column_NF: Tensor) -> Tensor:
+        """Standardised columns, within +-10."""
+        return ((column_NF - self.mean_F) / self.deviation_F).clamp(-_CLIP, _CLIP)
+
+
 def make_mlp(num_inputs: int, *, hidden: int, num_outputs: int, output_gain: float) -> nn.Sequential:
-    """Two hidden layers of SiLU units, orthogonal initial weights, a small last layer."""
+    """Standardised inputs, two hidden layers of SiLU units, orthogonal initial weights, a small last layer."""
     sizes: Sequence[tuple[int, int, float]] = (
         (num_inputs, hidden, 2**0.5),
         (hidden, hidden, 2**0.5),
         (hidden, num_outputs, output_gain),
     )
-    layers: list[nn.Module] = []
+    layers: list[nn.Module] = [Standardise(num_inputs)]
     for fan_in, fan_out, gain in sizes:
         linear = nn.Linear(fan_in, fan_out)
         nn.init.orthogonal_(linear.weight, gain)
         nn.init.zeros_(linear.bias)
         layers += [linear, nn.SiLU()]
     return nn.Sequential(*layers[:-1])
-
-
-class ServedGraph(nn.Module):
-    """Everything that is served, in one graph: observation, network, greedy action, order formula."""
-
-    def __init__(self, scorer: nn.Module, grid: ActionGrid) -> None:
-        super().__init__()
-        self.scorer = scorer
-        self.context = ContextMaker(grid)
-
-    def forward(
-        self,
-        net_S: Tensor,
-        on_order_SL: Tensor,
-        mean_SH: Tensor,
-        cumulative_SHQ: Tensor,
-        weights_QZ: Tensor,
-        lead_time_S: Tensor,
-        review_period_S: Tensor,
-        terms_SV: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Wish in units and chosen action of each row."""
-        context = self.context(mean_SH, cumulative_SHQ, weights_QZ, lead_time_S, review_period_S, terms_SV)
-        action_S = self.scorer(observe(context, net_S, on_order_SL)).argmax(1)
-        return order_wish(context, action_S, net_S + on_order_SL.sum(1)), action_S
 
 
 def _at(values_SH: Tensor, column_S: Tensor) -> Tensor:

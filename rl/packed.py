@@ -3,7 +3,6 @@
 Shapes: S series, T periods, F observation columns.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from rl.actors import Actor
 from rl.constraints import feasible_quantity_S, is_review_period_S
 from rl.inventory import FloatArray, IntArray, InventoryState, SupplyTerms
-from rl.network import Context, ContextMaker, observe, order_wish
+from rl.network import Context, ContextMaker, observe
 from rl.observation import ActionGrid, make_forecast_inputs, make_state_inputs
 from rl.scenarios import ReplayScenario
 from rl.simulator import Simulator
@@ -98,8 +98,8 @@ def observe_state(context: Context, state: InventoryState) -> Tensor:
     return observe(context, torch.from_numpy(inputs["net_S"]), torch.from_numpy(inputs["on_order_SL"]))
 
 
-def replay_cost_S(data: EnvData, choose: Callable[[Tensor], Tensor]) -> FloatArray:
-    """Average cost per period of each series when ``choose`` maps observations to actions, from the replay's start.
+def replay_cost_S(data: EnvData, actor: Actor) -> FloatArray:
+    """Average cost per period of each series when ``actor`` orders, from the replay's start.
 
     The same arithmetic and the same figures as :func:`rl.evaluate.replay` of the exported policy.
     """
@@ -111,8 +111,9 @@ def replay_cost_S(data: EnvData, choose: Callable[[Tensor], Tensor]) -> FloatArr
     for period in range(data.num_periods):
         state = simulator.observe()
         now = context.take(data.context_rows(np.full_like(series_S, period), series_S))
-        action_S = choose(observe_state(now, state))
-        wish_S = order_wish(now, action_S, torch.from_numpy(state.inventory_position_S)).numpy()
+        with torch.inference_mode():
+            position_S = torch.from_numpy(state.inventory_position_S)
+            wish_S = actor(now, observe_state(now, state), position_S)[0].numpy()
         is_review_S = is_review_period_S(data.terms, period=data.first_period + period)
         order_S = feasible_quantity_S(wish_S, state=state, terms=data.terms, is_review_S=is_review_S)
         outcome = simulator.step(order_S, demand_N=data.demand_TS[period], lead_time_N=data.lead_time_TS[period])

@@ -125,11 +125,11 @@ def _trainable(config: dict[str, Any], jobs: Mapping[str, TrialJob]) -> None:
     from ray import tune
 
     from rl.export import export_policy
-    from rl.trial import make_scorer, run_trial
+    from rl.trial import make_actor, run_trial
 
     job = jobs[config["key"]]
     progress = run_trial(job, report=tune.report)
-    policy = export_policy(make_scorer(job, progress.best), grid=job.train.grid, name=job.algorithm)
+    policy = export_policy(make_actor(job, progress.best), grid=job.train.grid, name=job.algorithm)
     write_result(
         job,
         policy,

@@ -18,7 +18,8 @@ from rl.jobs import TrialJob
 from rl.observation import anchored_grid
 from rl.packed import make_env_data
 from rl.policies.classical import ReorderPoint
-from rl.trial import SharedData, build_algorithm, run_trial
+from rl.rllib_learner import SharedData, build_algorithm
+from rl.trial import run_trial
 
 pytestmark = pytest.mark.integration
 

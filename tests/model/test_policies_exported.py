@@ -12,8 +12,9 @@ from learning_cases import LEVELS, make_forecast, make_state, make_terms, random
 
 from cluster.errors import ArtifactError
 from forecasting.forecast import Forecast
+from rl.actors import GreedyActor, ServedGraph
 from rl.export import export_policy
-from rl.network import ContextMaker, ServedGraph, observe, order_wish
+from rl.network import ContextMaker, observe, order_wish
 from rl.observation import ActionGrid, make_forecast_inputs, make_state_inputs
 from rl.policies.classical import ReorderPoint
 from rl.policies.exported import FORMAT, ExportedPolicy
@@ -24,7 +25,7 @@ GRID = ActionGrid(anchor_score=1.3, anchor_periods=2.5)
 
 @pytest.fixture(scope="module")
 def policy():
-    return export_policy(random_network(0, GRID), grid=GRID, name="ppo")
+    return export_policy(GreedyActor(random_network(0, GRID)), grid=GRID, name="ppo")
 
 
 def training_time(network, grid, state, forecast, terms):
@@ -44,7 +45,7 @@ def test_served_action_is_the_training_time_action_on_random_states(name, seed):
     rng = np.random.default_rng(seed)
     grid = ActionGrid(scores=(-0.5, 0.5, 2.0), batches=(0.0, 1.0), anchor_score=1.0 + seed, anchor_periods=float(seed))
     network = random_network(seed, grid)
-    served = export_policy(network, grid=grid, name=name)
+    served = export_policy(GreedyActor(network), grid=grid, name=name)
     state, forecast, terms = make_state(rng, 1_000), make_forecast(rng, 1_000), make_terms(rng, 1_000)
     action_S, wish_S = training_time(network, grid, state, forecast, terms)
     assert len(set(action_S.tolist())) >= 4, "a network that always acts the same would show nothing"
@@ -162,6 +163,6 @@ def test_the_graph_is_the_module_that_training_exports(policy):
     state, forecast, terms = make_state(rng, 30), make_forecast(rng, 30), make_terms(rng, 30)
     inputs = make_state_inputs(state) | make_forecast_inputs(forecast, terms, grid=GRID)
     with torch.inference_mode():
-        wish_S, action_S = ServedGraph(random_network(0, GRID), GRID)(**{k: torch.tensor(v) for k, v in inputs.items()})
+        wish_S, action_S = ServedGraph(GreedyActor(random_network(0, GRID)), GRID)(**{k: torch.tensor(v) for k, v in inputs.items()})
     assert policy.action_S(state, forecast, terms).tolist() == action_S.tolist()
     assert policy.order_quantity_S(state, forecast, terms) == pytest.approx(wish_S.numpy(), abs=1e-4)

@@ -8,6 +8,7 @@ from learning_cases import make_category
 
 from cluster.config import Settings
 from cluster.errors import ConfigError
+from rl.actors import GreedyActor
 from rl.env import ReplayEnv
 from rl.evaluate import replay
 from rl.imitation import learn_lesson, make_lesson
@@ -139,8 +140,7 @@ def test_imitation_learns_a_rule_and_its_cost():
     assert learn_lesson(scorer, lesson, steps=0, seed=0) < 0.9
     assert learn_lesson(scorer, lesson, steps=250, seed=0) > 0.97
 
-    with torch.inference_mode():
-        cost_S = replay_cost_S(data, lambda observation: scorer(observation).argmax(1))
+    cost_S = replay_cost_S(data, GreedyActor(scorer))
     assert cost_S.sum() == pytest.approx(baseline_S.sum(), rel=0.05)
 
 
@@ -167,7 +167,7 @@ def test_a_history_too_short_to_learn_from_is_refused_with_the_next_step(tmp_pat
 
 def test_the_digest_follows_everything_that_decides_the_result(tmp_path):
     jobs = short_jobs(tmp_path, 9)
-    assert {job.key.rsplit("-", 1)[1] for job in jobs} == {"dqn", "ppo"}
+    assert {job.key.rsplit("-", 1)[1] for job in jobs} == {"dqn", "ppo", "direct"}
     job = jobs[0]
     assert job.digest() == short_jobs(tmp_path, 9)[0].digest()
     changed = [

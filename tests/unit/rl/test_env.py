@@ -6,11 +6,12 @@ import torch
 from inventory_cases import make_scenario, make_state, make_terms, poisson_forecast, random_scenario
 
 from rl.constraints import feasible_quantity_S, is_review_period_S
+from rl.actors import GreedyActor, ServedGraph
 from rl.env import ReplayEnv
 from rl.evaluate import replay
 from rl.imitation import make_lesson
-from rl.network import OBSERVATION_NAMES, make_mlp
-from rl.observation import ActionGrid, anchored_grid
+from rl.network import OBSERVATION_NAMES, make_mlp, order_wish
+from rl.observation import ActionGrid, anchored_grid, make_forecast_inputs, make_state_inputs
 from rl.packed import make_env_data, replay_cost_S
 from rl.policies.classical import BaseStock, ReorderPoint
 
@@ -38,8 +39,9 @@ def test_the_anchor_played_as_actions_costs_what_the_rule_costs(seed):
     data = pack(scenario)
     column = OBSERVATION_NAMES.index("position_minus_anchor_quantile")
 
-    def choose(observation):
-        return torch.where(observation[:, column] <= 0, data.grid.anchor_action, 0)
+    def choose(context, observation, position):
+        action = torch.where(observation[:, column] <= 0, data.grid.anchor_action, 0)
+        return order_wish(context, action, position), action
 
     expected_S = replay(RULE, scenario).cost_S / scenario.num_periods
     assert replay_cost_S(data, choose) == pytest.approx(expected_S, rel=1e-4, abs=1e-4)
@@ -190,14 +192,10 @@ def test_a_network_plays_the_same_in_the_packed_replay_as_through_the_policy_pro
         name = "played"
 
         def order_quantity_S(self, state, forecast, terms):
-            from rl.network import ServedGraph
-            from rl.observation import make_forecast_inputs, make_state_inputs
-
             inputs = make_state_inputs(state) | make_forecast_inputs(forecast, terms, grid=grid)
             with torch.inference_mode():
-                wish_S, _ = ServedGraph(scorer, grid)(**{k: torch.tensor(v) for k, v in inputs.items()})
+                wish_S, _ = ServedGraph(GreedyActor(scorer), grid)(**{k: torch.tensor(v) for k, v in inputs.items()})
             return wish_S.numpy()
 
-    with torch.inference_mode():
-        packed_S = replay_cost_S(data, lambda observation: scorer(observation).argmax(1))
+    packed_S = replay_cost_S(data, GreedyActor(scorer))
     assert packed_S == pytest.approx(replay(Played(), scenario).cost_S / scenario.num_periods, rel=1e-4)
