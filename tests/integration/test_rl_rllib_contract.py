@@ -214,6 +214,15 @@ def test_shared_data_is_not_copied_with_the_configuration(make_job):
     assert copy.deepcopy({"shared": shared})["shared"] is shared
 
 
+def test_the_reward_setting_reaches_the_environment(make_job):
+    built = build_algorithm(make_job("ppo", reward="tiered"))
+    try:
+        (block,) = built.env_runner.sample()
+        assert set((10 * block.reward).round().flatten().tolist()) == {-1, 0, 1, 2}
+    finally:
+        built.stop()
+
+
 def test_a_remote_runner_samples_too(make_job):
     job = make_job("ppo", num_env_runners=1)
     built = build_algorithm(job)
