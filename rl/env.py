@@ -6,6 +6,7 @@ say about (series, period) is computed once, so a step is a gather, the observat
 Shapes: N rows, S series, T periods, F observation columns, G hindsight columns, A actions, L periods until arrival.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from rl.constraints import feasible_quantity_S, is_review_period_S
 from rl.inventory import FloatArray, IntArray, InventoryState, SupplyTerms
-from rl.network import OBSERVATION_NAMES, Context, anchor_wish, order_wish
+from rl.network import NUM_PROFILE_POINTS, OBSERVATION_NAMES, Context, order_wish
 from rl.observation import UNLIMITED_QTY
 from rl.packed import EnvData, observe_state
 from rl.rewards import RewardMode, tiered_reward_N
@@ -24,7 +25,12 @@ _REWARD_SCALE = 0.1
 _MAX_START_COVER = 1.3
 _PIPELINE_SHARE = 0.7
 _HINDSIGHT = 12
-_NUM_SHADOW = 2
+# Columns of the observation in which a critic is shown how far a row has come from its twin.
+_GAPS = [*range(NUM_PROFILE_POINTS), OBSERVATION_NAMES.index("net_minus_next_period")]
+
+
+Greedy = Callable[[Tensor], Tensor]
+"""Observations (N, F) -> actions (N,)."""
 
 
 class ArrayEnv(Protocol):
@@ -50,8 +56,11 @@ class ArrayEnv(Protocol):
         """A: actions to choose from."""
         ...
 
-    def begin_block(self) -> None:
-        """Restart the rows that need it or are drawn; called before the first step of every block."""
+    def begin_block(self, greedy: Greedy) -> None:
+        """Restart the rows that need it or are drawn; called before the first step of every block.
+
+        ``greedy`` is the policy as it stands, without exploration, for what an environment compares its rows with.
+        """
         ...
 
     def observe(self) -> Tensor:
@@ -66,9 +75,10 @@ class ArrayEnv(Protocol):
 class ReplayEnv:
     """Rows of a packed replay, restarted at random series, periods and stocks.
 
-    Beside every row a shadow row is ordered for by the grid's anchor, an (s, S) rule, from the same opening stock
-    through the same demand and lead times. The reward is what the row saved against its shadow: the luck of demand,
-    which no order can change, is in both and cancels. The ``tiered`` reward pays for the moment of ordering instead.
+    Beside every row runs its twin: at the start of a block a copy of the row, then ordered for by the greedy policy
+    through the same demand and lead times. The reward is what the row saved against its twin: the luck of demand, which
+    no order can change, is in both and cancels; what is left is what exploration did. The ``tiered`` reward pays for
+    the moment of ordering instead.
 
     Parameters
     ----------
@@ -113,7 +123,7 @@ class ReplayEnv:
         self._series_N = np.zeros(num_rows, dtype=np.int64)
         self._period_N = np.full(num_rows, data.num_periods, dtype=np.int64)
         self._rows: Simulator | None = None
-        self._shadows: Simulator | None = None
+        self._twins: Simulator | None = None
 
     @property
     def num_rows(self) -> int:
@@ -128,15 +138,16 @@ class ReplayEnv:
     @property
     def num_hindsight(self) -> int:
         """Columns after the observation that only a critic may read."""
-        return int(self._hindsight.shape[1]) + _NUM_SHADOW
+        return int(self._hindsight.shape[1]) + len(_GAPS)
 
     @property
     def num_actions(self) -> int:
         """A: actions to choose from."""
         return self._data.grid.num_actions
 
-    def begin_block(self) -> None:
-        """Restart rows whose replay ends within the block, and a share of the others."""
+    def begin_block(self, greedy: Greedy) -> None:
+        """Restart rows whose replay ends within the block, and a share of the others; twins start as their rows."""
+        self._greedy = greedy
         is_ending_N = self._period_N + self._block_periods >= self._data.num_periods
         is_drawn_N = self._random.random(self.num_rows) < self._restart_share
         rows = np.flatnonzero(is_ending_N | is_drawn_N)
@@ -152,34 +163,33 @@ class ReplayEnv:
             random=self._random,
         )
         self._rows = self._restarted(self._rows, rows, fresh)
-        self._shadows = self._restarted(self._shadows, rows, fresh)
+        self._twins = self._simulator(self._rows.observe())
 
     def observe(self) -> Tensor:
         """Observation of every row, then hindsight: (N, F + G) float32."""
         assert self._rows is not None, "call begin_block first"
-        assert self._shadows is not None
-        self._state, self._shadow_state = self._rows.observe(), self._shadows.observe()
+        assert self._twins is not None
+        self._state, self._twin_state = self._rows.observe(), self._twins.observe()
         self._now = self._context.take(self._data.context_rows(self._period_N, self._series_N))
         moment_N = torch.from_numpy(self._period_N * self._data.num_series + self._series_N)
         seen_NF = observe_state(self._now, self._state)
-        shadow_N2 = torch.from_numpy(
-            np.stack([self._shadow_state.on_hand_S, self._shadow_state.inventory_position_S], axis=1)
-        )
-        gap_N2 = (shadow_N2 - self._now.scalar_SC[:, 3:4]) / self._now.spread_S.unsqueeze(1)
-        return torch.cat([seen_NF, gap_N2.clamp(-10, 10), self._hindsight.index_select(0, moment_N)], 1)
+        self._twin_seen_NF = observe_state(self._now, self._twin_state)
+        in_spreads_N = self._now.scalar_SC[:, 0] / self._now.spread_S
+        gap_NG = (seen_NF[:, _GAPS] - self._twin_seen_NF[:, _GAPS]) * in_spreads_N.unsqueeze(1)
+        return torch.cat([seen_NF, gap_NG.clamp(-10, 10), self._hindsight.index_select(0, moment_N)], 1)
 
     def step(self, action_N: Tensor) -> Tensor:
         """Order, sell and account for one period; call :meth:`observe` before."""
         assert self._rows is not None, "call begin_block first"
-        assert self._shadows is not None
-        position_N = torch.from_numpy(self._state.inventory_position_S)
-        order_N, cost_N = self._advance(self._rows, self._state, order_wish(self._now, action_N, position_N))
-        position_N = torch.from_numpy(self._shadow_state.inventory_position_S)
-        _, shadow_cost_N = self._advance(self._shadows, self._shadow_state, anchor_wish(self._now, position_N))
+        assert self._twins is not None
+        order_N, cost_N = self._advance(self._rows, self._state, action_N)
+        reward_N = self._tiered_N(order_N) if self._reward == "tiered" else self._saved_N(self._twins, cost_N)
         self._period_N += 1
-        if self._reward == "tiered":
-            return torch.from_numpy(self._tiered_N(order_N))
-        return torch.from_numpy((shadow_cost_N - cost_N) * self._weight_S[self._series_N])
+        return torch.from_numpy(reward_N)
+
+    def _saved_N(self, twins: Simulator, cost_N: FloatArray) -> FloatArray:
+        _, twin_cost_N = self._advance(twins, self._twin_state, self._greedy(self._twin_seen_NF))
+        return (twin_cost_N - cost_N) * self._weight_S[self._series_N]
 
     def _tiered_N(self, order_N: FloatArray) -> FloatArray:
         reward_N = tiered_reward_N(
@@ -191,7 +201,8 @@ class ReplayEnv:
         )
         return reward_N * np.float32(_REWARD_SCALE)
 
-    def _advance(self, simulator: Simulator, state: InventoryState, wish_N: Tensor) -> tuple[FloatArray, FloatArray]:
+    def _advance(self, simulator: Simulator, state: InventoryState, action_N: Tensor) -> tuple[FloatArray, FloatArray]:
+        wish_N = order_wish(self._now, action_N, torch.from_numpy(state.inventory_position_S))
         is_review_N = is_review_period_S(self._terms, period=self._data.first_period + self._period_N)
         order_N = feasible_quantity_S(wish_N.numpy(), state=state, terms=self._terms, is_review_S=is_review_N)
         outcome = simulator.step(
@@ -207,6 +218,9 @@ class ReplayEnv:
             state = simulator.observe()
             for name in ("on_hand_S", "on_order_SL", "backorder_S", "reserved_S"):
                 getattr(state, name)[rows] = getattr(fresh, name)
+        return self._simulator(state)
+
+    def _simulator(self, state: InventoryState) -> Simulator:
         return Simulator(state, costs=self._terms.costs, max_lead_time=self._max_lead_time)
 
 

@@ -154,7 +154,7 @@ class ArrayEnvRunner(EnvRunner, Checkpointable):
         """
         assert self.env is not None, "this runner was built without an environment"
         explores = self.config.explore if explore is None else explore
-        self.env.begin_block()
+        self.env.begin_block(self._greedy)
         observations, steps = [], []
         with torch.inference_mode():
             for _period in range(self.config.get_rollout_fragment_length()):
@@ -177,6 +177,10 @@ class ArrayEnvRunner(EnvRunner, Checkpointable):
         # Not forward_exploration(): it walks the module tree twice per call to switch its mode, which we do not use.
         answer = self.module._forward_exploration(batch) if explores else self.module._forward_inference(batch)
         return answer[Columns.ACTIONS], answer[Columns.ACTION_LOGP]
+
+    def _greedy(self, observation: Tensor) -> Tensor:
+        action: Tensor = self.module._forward_inference({Columns.OBS: observation})[Columns.ACTIONS]
+        return action
 
     def _log(self, block: Block) -> None:
         steps = block.env_steps()

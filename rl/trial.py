@@ -98,17 +98,24 @@ def make_actor(job: TrialJob, weights: dict[str, Tensor]) -> nn.Module:
     return GreedyActor(scorer)
 
 
-def run_trial(job: TrialJob, *, report: Callable[[dict[str, Any]], None]) -> TrialProgress:
+def run_trial(
+    job: TrialJob, *, report: Callable[[dict[str, Any]], None], max_cpu_s: float = float("inf")
+) -> TrialProgress:
     """Teach, train and evaluate until the budget is spent or nothing improves; resume from the folder's checkpoint.
 
-    ``report`` is given the metrics of each evaluation.
+    Parameters
+    ----------
+    report
+        Is given the metrics of each evaluation.
+    max_cpu_s
+        No stretch between two evaluations begins after this many CPU-seconds of this process.
     """
     torch.set_num_threads(1)
     learner = make_learner(job)
     try:
         progress = _resumed(learner, job) or _begun(learner, job, report=report)
         interval = job.budget_steps / job.settings.evaluations
-        while progress.steps < job.budget_steps and not progress.is_stale(job.settings.patience):
+        while not _is_over(progress, job, max_cpu_s=max_cpu_s):
             began_s = time.process_time()
             due = len(progress.curve) * interval
             while progress.steps < due:
@@ -121,6 +128,11 @@ def run_trial(job: TrialJob, *, report: Callable[[dict[str, Any]], None]) -> Tri
         return progress
     finally:
         learner.stop()
+
+
+def _is_over(progress: TrialProgress, job: TrialJob, *, max_cpu_s: float) -> bool:
+    is_spent = progress.steps >= job.budget_steps or progress.cpu_seconds >= max_cpu_s
+    return is_spent or progress.is_stale(job.settings.patience)
 
 
 def _begun(learner: Learner, job: TrialJob, *, report: Callable[[dict[str, Any]], None]) -> TrialProgress:

@@ -19,7 +19,7 @@ from rl.constraints import feasible_quantity_S, is_review_period_S
 from rl.env import draw_stock, reward_weight_S
 from rl.inventory import CostRates, IntArray, InventoryState, SupplyTerms
 from rl.jobs import TrialJob
-from rl.network import OBSERVATION_NAMES, Context, anchor_wish, observe
+from rl.network import OBSERVATION_NAMES, Context, observe
 from rl.simulator import Simulator
 
 _STATE = "direct.pt"
@@ -99,17 +99,17 @@ class DirectLearner:
         return _FINAL_RATE + (1 - _FINAL_RATE) * (1 + float(np.cos(np.pi * share))) / 2
 
     def _unroll(self) -> Tensor:
-        """Mean weighted cost per row and period, less that of the anchor on the same demand."""
+        """Mean weighted cost per row and period."""
         data, T = self._job.train, self._num_periods
         series_N = self._random.integers(data.num_series, size=self._job.settings.num_rows)
         first_N = self._random.integers(data.num_periods - T + 1, size=len(series_N))
         terms = data.terms.take(series_N)
         context = self._context.take(data.context_rows(first_N, series_N))
         start = draw_stock(context, terms, columns=self._columns, random=self._random)
-        rows, shadows = self._simulators(start, terms)
+        rows = self._simulator(start, terms)
         weight_N = torch.from_numpy(self._weight_S[series_N])
         total = torch.zeros(())
-        last = T - 2 * int(terms.protection_interval_S.max())
+        last = max(T - 2 * int(terms.protection_interval_S.max()), T // 2)
         for t in range(T):
             period_N = first_N + t
             if t and len(self._context.level_SA) > data.num_series:
@@ -119,13 +119,10 @@ class DirectLearner:
                 "lead_time_N": self._lead_times(data.lead_time_TS[period_N, series_N]),
             }
             is_review_N = is_review_period_S(terms, period=data.first_period + period_N)
-            order_N, fixed_N = self._order(rows, context, terms, is_review_N, learns=t < max(last, T // 2))
+            order_N, fixed_N = self._order(rows, context, terms, is_review_N, learns=t < last)
             cost_N = rows.step(order_N, **happened).cost_N + fixed_N
-            with torch.no_grad():
-                shadow_N = self._shadow_order(shadows, context, terms, is_review_N)
-                shadow_cost_N = shadows.step(shadow_N, **happened).cost_N + context.fixed_cost_S * (shadow_N > 0)
             if t >= T * _WARM_UP_SHARE:
-                total = total + ((cost_N - shadow_cost_N) * weight_N).mean()
+                total = total + (cost_N * weight_N).mean()
         return total / (T - int(T * _WARM_UP_SHARE))
 
     @property
@@ -133,8 +130,8 @@ class DirectLearner:
         data = self._job.train
         return int(max(data.lead_time_TS.max(), data.terms.lead_time_S.max(), 1))
 
-    def _simulators(self, start: InventoryState, terms: SupplyTerms) -> tuple[Simulator[Tensor], Simulator[Tensor]]:
-        """The rows and their shadows. Fixed costs are added here, where they have a gradient."""
+    def _simulator(self, start: InventoryState, terms: SupplyTerms) -> Simulator[Tensor]:
+        """Rows at their opening stock. Fixed costs are added by the learner, where they have a gradient."""
         costs = CostRates(
             holding_S=torch.from_numpy(terms.costs.holding_S),
             lost_sale_S=torch.from_numpy(terms.costs.lost_sale_S),
@@ -147,8 +144,7 @@ class DirectLearner:
             backorder_S=torch.from_numpy(start.backorder_S),
             reserved_S=torch.from_numpy(start.reserved_S),
         )
-        first, second = (Simulator(tensors, costs=costs, max_lead_time=self._columns) for _ in range(2))
-        return first, second
+        return Simulator(tensors, costs=costs, max_lead_time=self._columns)
 
     @staticmethod
     def _lead_times(lead_time_N: IntArray) -> int | Tensor:
@@ -198,9 +194,3 @@ class DirectLearner:
         )
         order_N = feasible_quantity_S(wish_N.detach().numpy(), state=seen, terms=terms, is_review_S=is_review_N)
         return torch.from_numpy(order_N)
-
-    def _shadow_order(
-        self, shadows: Simulator[Tensor], context: Context, terms: SupplyTerms, is_review_N: Any
-    ) -> Tensor:
-        state = shadows.observe()
-        return self._feasible(anchor_wish(context, state.inventory_position_S), state, terms, is_review_N)

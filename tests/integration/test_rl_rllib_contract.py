@@ -245,5 +245,5 @@ def test_the_same_seed_gives_the_same_cost_and_another_seed_another(make_job, na
 
 def test_an_environment_is_made_per_runner_with_its_own_seed(make_job):
     env = ReplayEnv(make_job("ppo").train, num_rows=8, block_periods=4, seed=1)
-    env.begin_block()
+    env.begin_block(lambda seen: torch.zeros(len(seen), dtype=torch.int64))
     assert env.observe().shape == (8, env.num_features + env.num_hindsight)

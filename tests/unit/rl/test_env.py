@@ -27,10 +27,14 @@ def make_env(scenario, *, rows=64, block=8, grid=None, **options):
     return ReplayEnv(pack(scenario, grid), num_rows=rows, block_periods=block, **options)
 
 
-def anchor_actions(env, observation):
-    """What the anchor would do, read off the observation: order at or below its quantile."""
+def by_the_anchor(env):
+    """What the anchor does, read off the observation: order at or below its quantile."""
     column = OBSERVATION_NAMES.index("position_minus_anchor_quantile")
-    return torch.where(observation[:, column] <= 0, env.num_actions - 1, 0)
+    return lambda observation: torch.where(observation[:, column] <= 0, env.num_actions - 1, 0)
+
+
+def nothing(observation):
+    return torch.zeros(len(observation), dtype=torch.int64)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -48,35 +52,50 @@ def test_the_anchor_played_as_actions_costs_what_the_rule_costs(seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_row_that_does_as_its_shadow_earns_nothing(seed):
+def test_a_row_that_does_as_its_twin_earns_nothing(seed):
     env = make_env(random_scenario(seed), restart_share=0.3, seed=seed)
+    act = by_the_anchor(env)
     for _ in range(3):
-        env.begin_block()
+        env.begin_block(act)
         for _ in range(8):
-            reward_N = env.step(anchor_actions(env, env.observe()))
-            assert reward_N.abs().max() < 1e-5
+            observation = env.observe()
+            gaps = observation[:, env.num_features : env.num_features + 9]
+            assert gaps.abs().max() == 0
+            assert env.step(act(observation)).abs().max() < 1e-5
 
 
-def test_the_reward_is_what_the_row_saved_against_its_shadow():
-    # One series, no demand forecast to speak of: a row that never orders meets demand 3 a period and loses all of it.
+def test_the_reward_is_what_the_row_saved_against_its_twin():
+    # A row that never orders meets demand 3 a period and loses all of it.
     terms = make_terms(lead_time=0, holding=0.25, lost=4, fixed=1)
     scenario = make_scenario(np.full((1, 40), 3.0), terms=terms, forecast=poisson_forecast(3.0))
     rule = BaseStock(cycle_service_level=0.9)
     env = make_env(scenario, grid=anchored_grid(rule, terms), rows=200, block=20)
-    env.begin_block()
+    env.begin_block(by_the_anchor(env))
     for _ in range(19):
         env.observe()
         env.step(torch.zeros(200, dtype=torch.int64))
-    env.observe()
+    observation = env.observe()
+    assert observation[:, env.num_features :][:, :9].max() < 0
     reward_N = env.step(torch.zeros(200, dtype=torch.int64))
-    # By now every shelf is empty: 12 a period is lost, while the shadow orders up to 5, sells 3 and holds 2: 1.5.
+    # By now every shelf is empty: 12 a period is lost, while the twin orders up to 5, sells 3 and holds 2: 1.5.
     assert reward_N.numpy() == pytest.approx(np.full(200, (1.5 - 12) * 0.1 / 2.0), rel=1e-4)
+
+
+def test_twins_begin_every_block_as_their_rows():
+    env = make_env(random_scenario(3), restart_share=0.0, seed=3)
+    for _ in range(2):
+        env.begin_block(nothing)
+        assert env.observe()[:, env.num_features :][:, :9].abs().max() == 0
+        for _ in range(8):
+            env.step(torch.full((64,), env.num_actions - 1))
+            observation = env.observe()
+        assert observation[:, env.num_features :][:, :9].abs().max() > 0
 
 
 def test_steps_are_those_of_a_slow_loop():
     scenario = random_scenario(7, rows=5)
     env = make_env(scenario, rows=40, block=10, seed=3)
-    env.begin_block()
+    env.begin_block(nothing)
     rng = np.random.default_rng(0)
     series_N, period_N = env._series_N.copy(), env._period_N.copy()
     env.observe()
@@ -113,7 +132,7 @@ def test_blocks_stay_within_the_replay_and_cover_it():
     env = make_env(random_scenario(1, periods=30), rows=500, block=8, restart_share=0.25)
     seen = set()
     for _ in range(12):
-        env.begin_block()
+        env.begin_block(nothing)
         seen |= set(env._period_N.tolist())
         assert env._period_N.max() + 8 < 30
         for _ in range(8):
@@ -125,9 +144,9 @@ def test_blocks_stay_within_the_replay_and_cover_it():
 
 def test_a_share_of_the_rows_restarts_at_each_block():
     env = make_env(random_scenario(2, periods=200), rows=4_000, block=2, restart_share=0.25)
-    env.begin_block()
+    env.begin_block(nothing)
     before_N = env._period_N.copy()
-    env.begin_block()
+    env.begin_block(nothing)
     assert 0.22 < (env._period_N != before_N).mean() < 0.28
 
 
@@ -141,7 +160,7 @@ def test_a_block_longer_than_the_replay_is_refused_with_the_next_step():
 def test_the_same_seed_draws_the_same_rows_and_another_one_others():
     def first_observation(seed):
         env = make_env(random_scenario(5), seed=seed)
-        env.begin_block()
+        env.begin_block(nothing)
         return env.observe()
 
     assert torch.equal(first_observation(1), first_observation(1))
@@ -154,7 +173,7 @@ def test_hindsight_is_the_demand_to_come_and_never_part_of_what_the_policy_sees(
     demand_NT[0, 20] = 100
     scenario = make_scenario(demand_NT, terms=terms, forecast=poisson_forecast(2.0))
     env = make_env(scenario, rows=300, block=4, seed=1)
-    env.begin_block()
+    env.begin_block(nothing)
     observation = env.observe()
     assert observation.shape == (300, env.num_features + env.num_hindsight)
     sees_N = (env._period_N <= 20) & (env._period_N + 12 > 20)
@@ -165,7 +184,7 @@ def test_hindsight_is_the_demand_to_come_and_never_part_of_what_the_policy_sees(
     assert (last_N[~sees_N & (env._period_N + 12 < 30)] < 0).all()
     calm = make_scenario(np.zeros((1, 30)), terms=terms, forecast=poisson_forecast(2.0))
     other = make_env(calm, rows=300, block=4, seed=1)
-    other.begin_block()
+    other.begin_block(nothing)
     assert torch.equal(other.observe()[:, : env.num_features], observation[:, : env.num_features])
 
 

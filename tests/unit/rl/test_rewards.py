@@ -51,7 +51,7 @@ def test_the_learning_environment_pays_for_the_moment_of_ordering():
     data = make_env_data(scenario, baseline_cost_S=np.ones(1), grid=grid)
     env = ReplayEnv(data, num_rows=400, block_periods=4, reward="tiered", seed=2)
     seen = set()
-    env.begin_block()
+    env.begin_block(lambda seen: torch.zeros(len(seen), dtype=torch.int64))
     for _ in range(4):
         env.observe()
         position_N = env._state.inventory_position_S
