@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-_PARTS = {"__init__", "__main__", "frame"}
+_PARTS = {"__init__", "__main__", "frame", "instances"}
 
 
 def main() -> int:

@@ -323,12 +323,12 @@ def _checked(problem: LostSalesProblem, state_ML: IntArray, order_of: OrderOf) -
     if len(wrong):
         row = int(wrong[0])
         raise ValueError(f"state {state_ML[row].tolist()}: {order_M[row]} units cannot be ordered in this problem")
-    if max(state_ML.max(), order_M.max()) >= 1 << _BITS:
-        raise ValueError(f"the policy lets stock grow past {1 << _BITS} units; limit its inventory position")
     return order_M
 
 
 def _pack(state_ML: IntArray) -> IntArray:
+    if state_ML.max() >= 1 << _BITS:
+        raise ValueError(f"the policy lets stock grow past {1 << _BITS} units; limit its inventory position")
     key_M = state_ML[:, 0].copy()
     for column in state_ML[:, 1:].T:
         key_M = (key_M << _BITS) | column
