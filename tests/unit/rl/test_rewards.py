@@ -1,5 +1,7 @@
 """The tiered reward: its bands, and that the learning environment pays it."""
 
+import doctest
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inventory_cases import make_scenario, make_terms, poisson_forecast
 
+from rl import rewards
 from rl.env import ReplayEnv
 from rl.observation import ActionGrid
 from rl.packed import make_env_data
@@ -64,3 +67,8 @@ def test_the_learning_environment_pays_for_the_moment_of_ordering():
             assert reward == pytest.approx(0.1 * expected)
             seen.add(expected)
     assert seen == {0, -1, 1, 2}
+
+
+def test_the_example_in_the_code_runs():
+    failed, tried = doctest.testmod(rewards)
+    assert (failed, tried > 3) == (0, True)
