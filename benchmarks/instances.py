@@ -96,16 +96,16 @@ def orders_of(policy: Policy, problem: LostSalesProblem) -> OrderOf:
 
 
 INSTANCE_SETTINGS: dict[str, Any] = {
-    "num_rows": 512,
-    "gamma": 0.96,
-    "gae_lambda": 0.95,
-    "entropy": 0.02,
-    "restart_share": 0.1,
-    "evaluations": 16,
-    "patience": 16,
-    "budget_steps_ppo": 2_000_000,
-    "budget_steps_dqn": 1_500_000,
-    "budget_steps_direct": 4_000_000,
+    "gamma": 0.95,  # the best policy of this discount is within 0.05 % of the best average cost
+    "num_epochs": 2,
+    "minibatch_size": 1_024,
+    "learning_rate_ppo": 3e-3,
+    "entropy": 3e-3,
+    "evaluations": 11,
+    "patience": 5,
+    "budget_steps_ppo": 2_200_000,
+    "budget_steps_dqn": 800_000,
+    "budget_steps_direct": 2_500_000,
 }
 """One set of hyperparameters for every instance and seed; what is not named is the product's default."""
 

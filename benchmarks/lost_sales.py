@@ -2,8 +2,8 @@
 
 Without options: the 32 standard instances (demand Poisson(5) or geometric with mean 5; penalty 4, 9, 19, 39; holding
 1; lead time 1..4; Zipkin 2008). ``--suite constraints``: packs, minimums, caps and fixed costs. ``--suite long``: lead
-time 6. With ``--demand`` and the options below it: one instance. What is trained is the product's own policy; what is judged
-is the exported graph, in every state that it can reach from an empty shelf.
+time 6. With ``--demand`` and the options below it: one instance. What is trained is the product's own policy; what is
+judged is the exported graph, in every state that it can reach from an empty shelf.
 """
 
 import argparse
@@ -56,6 +56,7 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--suite", choices=["standard", "long", "constraints"], default="standard")
     parser.add_argument("--algorithms", nargs="*", default=[*RULES, *LEARNED], help="rules and learned policies")
     parser.add_argument("--work", help="folder that keeps finished instances; a run that was stopped goes on from it")
+    parser.add_argument("--seeds", type=int, default=3, help="on Poisson demand, penalty 4 and 9, lead time 2 to 4")
     parser.add_argument("--jobs", type=int, default=2, help="instances trained side by side, one CPU each")
     parser.add_argument("--budget-s", type=float, default=120.0, help="CPU-seconds of training per instance, at most")
     one = parser.add_argument_group("one instance")
@@ -82,7 +83,8 @@ def _make_tasks(arguments: argparse.Namespace) -> Iterator[Row]:
         instances = [(law, problem, [arguments.seed])]
     else:
         algorithms = arguments.algorithms
-        instances = list(_suite(arguments.suite, quick=arguments.quick, seed=arguments.seed))
+        seeds = range(arguments.seed, arguments.seed + arguments.seeds)
+        instances = list(_suite(arguments.suite, quick=arguments.quick, seeds=list(seeds)))
     for law, problem, seeds in instances:
         for algorithm in algorithms:
             for seed in seeds if algorithm in LEARNED else seeds[:1]:
@@ -99,25 +101,25 @@ def _make_tasks(arguments: argparse.Namespace) -> Iterator[Row]:
 _QUICK = {"budget_steps_ppo": 200_000, "budget_steps_dqn": 100_000, "budget_steps_direct": 500_000, "evaluations": 4}
 
 
-def _suite(name: str, *, quick: bool, seed: int) -> Iterator[tuple[Row, Row, list[int]]]:
+def _suite(name: str, *, quick: bool, seeds: list[int]) -> Iterator[tuple[Row, Row, list[int]]]:
     poisson = {"name": "poisson", "mean": 5.0}
     if quick:
-        yield poisson, {"lead_time": 2, "penalty": 4.0}, [seed]
+        yield poisson, {"lead_time": 2, "penalty": 4.0}, seeds[:1]
     elif name == "long":
         for penalty in (4, 9, 19):
-            yield poisson, {"lead_time": 6, "penalty": float(penalty)}, [seed]
+            yield poisson, {"lead_time": 6, "penalty": float(penalty)}, seeds[:1]
     elif name == "constraints":
         lots = ({"pack_size": 3}, {"pack_size": 6}, {"min_order_qty": 8}, {"min_order_qty": 12}, {"order_cap": 6})
         for lot in (*lots, {"fixed_cost": 5.0, "pack_size": 6}):
             for lead_time, penalty in ((1, 9.0), (2, 9.0), (2, 19.0)):
-                yield poisson, {"lead_time": lead_time, "penalty": penalty, **lot}, [seed]
+                yield poisson, {"lead_time": lead_time, "penalty": penalty, **lot}, seeds[:1]
     else:
         for law in ("poisson", "geometric"):
             for penalty in _PENALTIES:
                 for lead_time in (1, 2, 3, 4):
-                    more = [seed + 1, seed + 2] if (law, penalty, lead_time) in _SEEDED else []
+                    count = len(seeds) if (law, penalty, lead_time) in _SEEDED else 1
                     problem = {"lead_time": lead_time, "penalty": float(penalty)}
-                    yield {"name": law, "mean": 5.0}, problem, [seed, *more]
+                    yield {"name": law, "mean": 5.0}, problem, seeds[:count]
 
 
 def _run_all(tasks: list[Row], *, work: Path) -> None:
