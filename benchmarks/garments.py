@@ -47,7 +47,6 @@ REWARDS: tuple[RewardMode, ...] = ("tiered", "cost")
 _NUM_GARMENTS = len(GARMENTS)
 _LEVELS = range(5, 81)
 _MOST = 120
-_QUICK_STEPS = 60_000
 _TUNING_SEED, _TEST_SEED = 1_000, 2_000
 
 
@@ -71,7 +70,7 @@ def main() -> None:
             rows.append(_table_row(test, reward="cost", settings=settings, grid=grid, num_days=num_days))
     with connect(RuntimeSettings(num_cpus=1)):
         for reward in REWARDS:
-            rows += [_network_row(test, reward=reward, seed=seed, is_quick=arguments.quick) for seed in seeds]
+            rows += [_network_row(test, reward=reward, seed=seed) for seed in seeds]
     report("garments", rows, targets=_targets(rows), arguments=arguments)
 
 
@@ -102,13 +101,11 @@ def _table_row(
     return judge(policy, days, system=system, seed=settings.seed) | {"cpu_seconds": seconds}
 
 
-def _network_row(days: ReplayScenario, *, reward: RewardMode, seed: int, is_quick: bool) -> dict[str, object]:
+def _network_row(days: ReplayScenario, *, reward: RewardMode, seed: int) -> dict[str, object]:
     # Loads RLlib, which wants the environment that connect() sets.
-    from rl.garments_dqn import GARMENT_SETTINGS, GarmentNetworkPolicy, learn_garments
+    from rl.garments_dqn import GarmentNetworkPolicy, learn_garments
 
-    budget = {"budget_steps_dqn": _QUICK_STEPS} if is_quick else {}
-    settings = GARMENT_SETTINGS.model_copy(update=budget)
-    scorer, seconds = _timed(lambda: learn_garments(reward=reward, seed=seed, settings=settings))
+    scorer, seconds = _timed(lambda: learn_garments(reward=reward, seed=seed))
     garment_S = np.tile(np.arange(_NUM_GARMENTS), days.num_rows // _NUM_GARMENTS)
     policy = GarmentNetworkPolicy(scorer=scorer, garment_S=garment_S)
     return judge(policy, days, system=f"DQN, {reward}", seed=seed) | {"cpu_seconds": seconds}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cluster.config import PolicySettings
 from forecasting.forecast import Forecast
-from rl.env import ArrayEnv
+from rl.env import ArrayEnv, Greedy
 from rl.garments import GARMENTS, ORDER_QTY, make_garment_task, order_A
 from rl.inventory import FloatArray, IntArray, InventoryState, SupplyTerms
 from rl.policies.dqn import make_dqn_config
@@ -66,7 +66,7 @@ class GarmentEnv:
         """N: rows stepped at once."""
         return len(self._scale_N)
 
-    def begin_block(self, greedy: object = None) -> None:
+    def begin_block(self, greedy: Greedy) -> None:
         """Restart a share of the rows; the policy as it stands is not needed."""
         self._task.begin_block()
 
@@ -110,12 +110,12 @@ def learn_network(
         algorithm.stop()
 
 
-def learn_garments(*, reward: RewardMode, seed: int, settings: PolicySettings = GARMENT_SETTINGS) -> nn.Module:
+def learn_garments(*, reward: RewardMode, seed: int) -> nn.Module:
     """Learn the garments by DQN; the network that scores the three orders."""
     return learn_network(
         lambda context: GarmentEnv(reward=reward, copies=context["num_rows"] // len(GARMENTS), seed=context["seed"]),
         num_features=GarmentEnv.num_features,
-        settings=settings,
+        settings=GARMENT_SETTINGS,
         seed=seed,
     )
 

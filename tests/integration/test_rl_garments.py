@@ -13,7 +13,6 @@ from table_cases import BEST_ACTION_X, DISCOUNT, TinyEnv
 from cluster.config import PolicySettings
 from rl.garments import judge_garments, make_garment_days
 from rl.garments_dqn import (
-    GARMENT_SETTINGS,
     GarmentEnv,
     GarmentNetworkPolicy,
     learn_garments,
@@ -50,21 +49,20 @@ def test_dqn_finds_the_best_actions_of_a_tiny_problem(ray_session):
 
 def test_dqn_earns_the_reward_that_it_is_taught_by(ray_session):
     days = make_garment_days(copies=5, num_days=150, seed=99)
-    settings = GARMENT_SETTINGS.model_copy(update={"budget_steps_dqn": 50_000})
 
     def score(reward):
-        scorer = learn_garments(reward=reward, seed=0, settings=settings)
+        scorer = learn_garments(reward=reward, seed=0)
         return judge_garments(GarmentNetworkPolicy(scorer=scorer, garment_S=np.tile(np.arange(10), 5)), days)
 
     tiered, cost = score("tiered"), score("cost")
     assert tiered.tiered_reward > cost.tiered_reward + 1
-    assert tiered.cost > 2 * cost.cost
+    assert tiered.cost > 3 * cost.cost
     assert tiered.fill_rate < 0.7 < 0.9 < cost.fill_rate
 
 
 def test_rewards_are_scaled_so_that_a_lost_sale_counts_the_same_for_every_garment():
     env = GarmentEnv(reward="cost", copies=400, seed=0)
-    env.begin_block()
+    env.begin_block(lambda seen_NF: torch.zeros(len(seen_NF), dtype=torch.int64))
     stock_N = env.observe()[:, -1]
     reward_N = env.step(torch.full((env.num_rows,), 2))
     is_empty_N = stock_N == 0

@@ -57,7 +57,7 @@ class TinyEnv:
         self._task = TinyTask(rows=rows, seed=seed)
         self.num_rows = rows
 
-    def begin_block(self, greedy=None):
+    def begin_block(self, greedy):
         self._task.begin_block()
 
     def observe(self):
