@@ -18,7 +18,7 @@ from cluster.config import PolicySettings, Settings
 from cluster.errors import ArtifactError, ConfigError
 from rl.evaluate import replay
 from rl.observation import anchored_grid
-from rl.policies.classical import StaticMinMax
+from rl.policies.classical import NegativeBinomial, StaticMinMax
 from rl.policies.exported import ExportedPolicy
 from rl.policies.protocol import Policy
 from rl.scenarios import ReplayScenario
@@ -143,8 +143,8 @@ def make_jobs(
         rules = heuristics[category]
         cost_of = {name: float(replay(rule, scenario).cost_S.sum()) for name, rule in rules.items()}
         teacher = min(cost_of, key=cost_of.__getitem__)
-        # Only rules with a quantile of the forecast can be an anchor of the grid.
-        anchors = [name for name, rule in rules.items() if not isinstance(rule, StaticMinMax)]
+        # Only rules with a quantile of the forecast itself can be an anchor of the grid.
+        anchors = [name for name, rule in rules.items() if not isinstance(rule, StaticMinMax | NegativeBinomial)]
         anchor = rules[min(anchors, key=cost_of.__getitem__)] if anchors else None
         grid = anchored_grid(anchor, scenario.terms)
         data = []

@@ -7,7 +7,7 @@ category.
 Shapes: S series, N = C x S rows, C candidates, G categories, R rules.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,6 +23,7 @@ from rl.policies.classical import (
     BaseStock,
     CappedBaseStock,
     ClassicalPolicy,
+    NegativeBinomial,
     Newsvendor,
     ReorderPoint,
     StaticMinMax,
@@ -38,6 +39,8 @@ _MAX_ROWS = 24_000
 # Normal scores of cycle service levels; packs and minimums push the best ones down, fixed costs and promotions up.
 _FINE_SCORES = np.arange(-1.5, 3.3, 0.125)
 _SCORES = np.arange(-1.5, 3.3, 0.25)
+# Added to the score of each series' own critical ratio.
+_SHIFTS = np.arange(-3.0, 1.3, 0.25)
 _CAPS = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0)
 _ORDER_PERIODS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 _SAFETY_PERIODS = (-4.0, -3.0, -2.0, -1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 14.0)
@@ -60,6 +63,7 @@ def make_candidates() -> dict[str, tuple[ClassicalPolicy, ...]]:
             for level in levels
             for periods in _ORDER_PERIODS
         ),
+        NegativeBinomial.rule: tuple(NegativeBinomial(score_shift=float(shift)) for shift in _SHIFTS),
         StaticMinMax.rule: tuple(
             StaticMinMax(safety_periods=safety, order_periods=periods)
             for safety in _SAFETY_PERIODS
@@ -82,13 +86,22 @@ def tune_categories(
     A small category says little about its own best parameters: what counts is its cost relative to its cheapest
     candidate, weighted by its number of series, plus the same for all series together.
     """
+    cost_of = {
+        rule: candidate_cost_CS(candidates, scenario, unmet=unmet) for rule, candidates in make_candidates().items()
+    }
+    return choose_parameters(cost_of, category_ids_S=category_ids_S)
+
+
+def choose_parameters(
+    cost_of: Mapping[str, WideArray], *, category_ids_S: StrArray
+) -> dict[str, dict[str, ClassicalPolicy]]:
+    """As ``tune_categories``, from costs that are known: rule -> cost of each of its candidates, (C, S)."""
     category_G, group_S = np.unique(category_ids_S, return_inverse=True)
     size_G = np.bincount(group_S)
     chosen: list[list[ClassicalPolicy]] = [[] for _ in category_G]
     cost_RG: list[WideArray] = []
-    for candidates in make_candidates().values():
-        cost_CS = candidate_cost_CS(candidates, scenario, unmet=unmet)
-        cost_CG: WideArray = np.stack([np.bincount(group_S, weights=cost_S) for cost_S in cost_CS]).astype(np.float64)
+    for rule, candidates in make_candidates().items():
+        cost_CG: WideArray = np.stack([np.bincount(group_S, weights=cost_S) for cost_S in cost_of[rule]])
         cheapest_G = _regret_CG(cost_CG, size_G).argmin(axis=0)
         cost_RG.append(cost_CG[cheapest_G, np.arange(len(size_G))])
         for group, candidate in enumerate(cheapest_G):

@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr, ndtri
+from scipy.stats import nbinom
 
 from cluster.errors import ArtifactError
 from forecasting.forecast import Forecast
@@ -20,6 +22,10 @@ from rl.policies.protocol import Policy
 
 # A forecast says nothing about a chance of 0 or 1.
 _LEVEL_BOUNDS = (1e-3, 1 - 1e-5)
+# Quantiles whose distance tells the spread of a forecast: wide enough to be about demand, not its rarest spike.
+_SPREAD_LEVELS = (0.1, 0.9)
+# A negative binomial is at least a little wider than a Poisson law.
+_LEAST_DISPERSION = 1.01
 
 
 class ClassicalPolicy(Policy, Protocol):
@@ -206,6 +212,50 @@ class ReorderPoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NegativeBinomial:
+    """The newsvendor for counts that vary more than a Poisson law: order up to a quantile of a negative binomial.
+
+    Its mean is the forecast's over L + R, its variance that of a normal law as wide as the forecast between its 10 %
+    and 90 % quantiles, at least 1.01 times the mean; fitted by moments (Agrawal & Smith 1996): n = mean^2 / (variance
+    - mean) successes of chance mean / variance. Each series has the level of its own costs, moved by one tuned shift.
+
+    Parameters
+    ----------
+    score_shift
+        Added to the normal score of the critical ratio p / (p + h); 0 is the newsvendor's solution.
+    """
+
+    rule: ClassVar[str] = "negative_binomial"
+    score_shift: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.score_shift):
+            raise ValueError(f"score_shift must be finite, got {self.score_shift}")
+
+    @property
+    def name(self) -> str:
+        """``negative_binomial``."""
+        return self.rule
+
+    def order_quantity_S(self, state: InventoryState, forecast: Forecast, terms: SupplyTerms) -> FloatArray:
+        """Units up to the quantile of a negative binomial fitted to demand over L + R."""
+        interval_S = terms.protection_interval_S
+        mean_S = np.maximum(forecast.mean_over_S(interval_S).astype(np.float64), 1e-6)
+        low_S, high_S = (forecast.quantile_over_S(interval_S, level_S=level) for level in _SPREAD_LEVELS)
+        low_score, high_score = ndtri(_SPREAD_LEVELS)
+        deviation_S = (high_S - low_S).astype(np.float64) / (high_score - low_score)
+        variance_S = np.maximum(deviation_S**2, _LEAST_DISPERSION * mean_S)
+        score_S = ndtri(terms.costs.critical_ratio_S.astype(np.float64)) + self.score_shift
+        level_S = np.clip(ndtr(score_S), *_LEVEL_BOUNDS)
+        quantile_S = nbinom.ppf(level_S, mean_S**2 / (variance_S - mean_S), mean_S / variance_S)
+        return _shortfall_S(quantile_S.astype(np.float32), state)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its rule and parameters."""
+        return {"rule": self.rule, **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StaticMinMax:
     """The fixed minimum and maximum that ERPs ship: set once from history, blind to the forecast.
 
@@ -244,8 +294,8 @@ class StaticMinMax:
         return {"rule": self.rule, **asdict(self)}
 
 
-RULES: dict[str, type[Newsvendor | BaseStock | CappedBaseStock | ReorderPoint | StaticMinMax]] = {
-    kind.rule: kind for kind in (Newsvendor, BaseStock, CappedBaseStock, ReorderPoint, StaticMinMax)
+RULES: dict[str, type[Newsvendor | BaseStock | CappedBaseStock | ReorderPoint | NegativeBinomial | StaticMinMax]] = {
+    kind.rule: kind for kind in (Newsvendor, BaseStock, CappedBaseStock, ReorderPoint, NegativeBinomial, StaticMinMax)
 }
 """Every textbook rule by its name in reports and artifacts."""
 

@@ -14,7 +14,14 @@ from restock.pipeline import run_main_job
 pytestmark = pytest.mark.integration
 
 ONLINE_RETAIL = Path(__file__).parents[1] / "data" / "online_retail.toml"
-TEXTBOOK = {"newsvendor", "base_stock", "capped_base_stock", "reorder_point", "static_min_max"}
+TEXTBOOK = {
+    "newsvendor",
+    "base_stock",
+    "capped_base_stock",
+    "reorder_point",
+    "negative_binomial",
+    "static_min_max",
+}
 SMALL = (
     "data.max_series=60",
     "forecast.epochs=1",

@@ -22,6 +22,7 @@ from rl.policies.classical import (
     RULES,
     BaseStock,
     CappedBaseStock,
+    NegativeBinomial,
     Newsvendor,
     ReorderPoint,
     StaticMinMax,
@@ -34,6 +35,7 @@ EVERY_RULE = [
     BaseStock(cycle_service_level=0.9),
     CappedBaseStock(cycle_service_level=0.9, cap_periods=2.0),
     ReorderPoint(cycle_service_level=0.9, order_periods=3.0),
+    NegativeBinomial(score_shift=-0.5),
     StaticMinMax(safety_periods=1.0, order_periods=3.0),
 ]
 SNYDER_4_3 = load_instance("example_4_3")
@@ -122,6 +124,40 @@ def test_static_min_max_does_not_read_the_forecast():
     np.testing.assert_array_equal(quiet, [12 - 5, 24 - 5])
 
 
+def law_forecast(law, horizon=8):
+    """Forecast of one series whose demand over any interval has the same frozen law."""
+    quantile_Q = law.ppf(LEVELS)
+    mean_H = np.zeros(horizon)
+    mean_H[0] = law.mean()
+    return make_forecast(np.broadcast_to(quantile_Q, (horizon, len(LEVELS))), mean_H)
+
+
+@pytest.mark.parametrize("lost", [1.0, 4.0, 40.0])
+def test_negative_binomial_orders_up_to_its_own_quantile(lost):
+    """Mean 20 and the deviation 8 of a normal law: scipy's quantile of the law with these moments."""
+    forecast = law_forecast(stats.norm(20, 8))
+    terms = make_terms(lead_time=2, lost=lost)
+    wish_S = NegativeBinomial().order_quantity_S(make_state(), forecast, terms)
+    size = 20**2 / (64 - 20)
+    assert wish_S[0] == stats.nbinom(size, 20 / 64).ppf(lost / (lost + 1))
+    moved_S = NegativeBinomial(score_shift=0.7).order_quantity_S(make_state(), forecast, terms)
+    level = stats.norm.cdf(stats.norm.ppf(lost / (lost + 1)) + 0.7)
+    assert moved_S[0] == stats.nbinom(size, 20 / 64).ppf(level)
+
+
+def test_negative_binomial_of_demand_that_hardly_varies_is_poisson():
+    wish_S = NegativeBinomial().order_quantity_S(make_state(), law_forecast(stats.norm(30, 1)), make_terms(lost=9))
+    assert wish_S[0] == pytest.approx(stats.poisson(30).ppf(0.9), abs=1)
+
+
+def test_negative_binomial_gives_each_series_the_level_of_its_costs():
+    terms = make_terms(3, lead_time=1, lost=np.array([0.5, 4, 60]))
+    wish_S = NegativeBinomial().order_quantity_S(make_state(3), poisson_forecast(5, rows=3), terms)
+    assert (np.diff(wish_S) > 0).all()
+    nothing = make_forecast(np.zeros((8, len(LEVELS))), np.zeros(8), rows=3)
+    np.testing.assert_array_equal(NegativeBinomial().order_quantity_S(make_state(3), nothing, terms), 0)
+
+
 @pytest.mark.parametrize("policy", EVERY_RULE, ids=lambda policy: policy.name)
 def test_position_counts_everything_and_wishes_are_never_negative(policy):
     terms, forecast = make_terms(4, lead_time=2, mean=5), poisson_forecast(5, rows=4)
@@ -154,6 +190,7 @@ def test_unknown_rule_or_parameters(tree):
         lambda: BaseStock(cycle_service_level=1.0),
         lambda: CappedBaseStock(cycle_service_level=0.5, cap_periods=0.0),
         lambda: ReorderPoint(cycle_service_level=0.5, order_periods=-1.0),
+        lambda: NegativeBinomial(score_shift=float("nan")),
         lambda: StaticMinMax(safety_periods=0.0, order_periods=-1.0),
     ],
 )

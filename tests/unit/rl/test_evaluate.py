@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from inventory_cases import make_scenario, make_state, make_terms, poisson_forecast, random_scenario
 
 from rl.evaluate import make_policy_report, paired_interval, perfect_foresight_cost_S, replay
-from rl.policies.classical import BaseStock, CappedBaseStock, Newsvendor, ReorderPoint, StaticMinMax
+from rl.policies.classical import BaseStock, CappedBaseStock, NegativeBinomial, Newsvendor, ReorderPoint, StaticMinMax
 from rl.simulator import Simulator
 
 POLICIES = [
@@ -19,6 +19,7 @@ POLICIES = [
     BaseStock(cycle_service_level=0.5),
     CappedBaseStock(cycle_service_level=0.95, cap_periods=1.5),
     ReorderPoint(cycle_service_level=0.7, order_periods=4.0),
+    NegativeBinomial(),
     StaticMinMax(safety_periods=-1.0, order_periods=2.0),
 ]
 
