@@ -103,7 +103,7 @@ INSTANCE_SETTINGS: dict[str, Any] = {
     "entropy": 3e-3,
     "evaluations": 11,
     "patience": 5,
-    "budget_steps_ppo": 2_200_000,
+    "budget_steps_ppo": 1_600_000,
     "budget_steps_dqn": 800_000,
     "budget_steps_direct": 2_500_000,
 }

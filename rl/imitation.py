@@ -50,7 +50,7 @@ def make_lesson(policy: Policy, scenario: ReplayScenario, *, data: EnvData, seed
         now = context.take(data.context_rows(np.full_like(rows, period), rows))
         position_N = torch.from_numpy(state.inventory_position_S)
         wish_N = policy.order_quantity_S(state, forecast.take(rows), terms)
-        action_N = nearest_action(now, torch.from_numpy(wish_N), position_N)
+        action_N = nearest_action(now, torch.from_numpy(wish_N), position_N, num_actions=data.grid.num_actions)
         seen.append((observe_state(now, state), action_N))
         drawn_N = torch.from_numpy(random.integers(data.grid.num_actions, size=len(rows)))
         is_random_N = random.random(len(rows)) < _RANDOM_SHARE

@@ -238,12 +238,15 @@ def anchor_wish(context: Context, position_S: Tensor) -> Tensor:
     return torch.where(position_S <= context.quantile_SZ[:, -1], wish_S, torch.zeros_like(wish_S))
 
 
-def nearest_action(context: Context, wish_S: Tensor, position_S: Tensor) -> Tensor:
-    """Action whose order is closest to a wish; 0 for a wish of nothing, the anchor where it is among the closest."""
-    offer_SA = (context.level_SA - position_S.unsqueeze(1)).minimum(context.cap_SA)
+def nearest_action(context: Context, wish_S: Tensor, position_S: Tensor, *, num_actions: int) -> Tensor:
+    """Action whose order is closest to a wish; 0 for a wish of nothing, the last where it is among the closest.
+
+    The last action is the anchor where the grid offers it: a rule is then learned as a rule.
+    """
+    offer_SA = (context.level_SA - position_S.unsqueeze(1)).minimum(context.cap_SA)[:, : num_actions - 1]
     gap_SA = (offer_SA - wish_S.unsqueeze(1)).abs()
-    is_anchor_S = gap_SA[:, -1] <= gap_SA.min(1).values + 1e-3
-    nearest_S = torch.where(is_anchor_S, gap_SA.shape[1] - 1, gap_SA.argmin(1)) + 1
+    is_last_S = gap_SA[:, -1] <= gap_SA.min(1).values + 1e-3
+    nearest_S = torch.where(is_last_S, gap_SA.shape[1] - 1, gap_SA.argmin(1)) + 1
     return torch.where(wish_S > 0, nearest_S, torch.zeros_like(nearest_S))
 
 

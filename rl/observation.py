@@ -84,12 +84,22 @@ class ActionGrid:
 
     @property
     def num_actions(self) -> int:
-        """A: order nothing, the quantities, every pair of a score and a batch, and the anchor."""
-        return 2 + len(self.units) + len(self.fractions) + len(self.scores) * len(self.batches)
+        """A: order nothing, the quantities, and with scores every pair of a score and a batch and the anchor."""
+        levels = len(self.scores) * len(self.batches) + 1 if self.offers_anchor else 0
+        return 1 + len(self.units) + len(self.fractions) + levels
+
+    @property
+    def offers_anchor(self) -> bool:
+        """Whether the anchor is an action.
+
+        Among quantities alone it would be the one action that is right, or nearly, in most states: a learner would stay
+        with it.
+        """
+        return bool(self.scores and self.batches)
 
     @property
     def anchor_action(self) -> int:
-        """The action that orders up to the anchor's level."""
+        """The action that orders up to the anchor's level, where it is one."""
         return self.num_actions - 1
 
     def to_dict(self) -> dict[str, Any]:

@@ -47,6 +47,7 @@ def test_the_grid_counts_its_actions():
     assert grid.num_actions == 8
     assert grid.anchor_action == 7
     assert ActionGrid.from_dict(grid.to_dict()) == grid
+    assert ActionGrid(scores=(), units=(1.0, 2.0), fractions=(0.5,)).num_actions == 4
 
 
 @pytest.mark.parametrize("field", ["scores", "batches", "units", "fractions"])
@@ -69,7 +70,7 @@ def test_quantities_are_ordered_whatever_the_stock():
         wishes = [float(order_wish(context, torch.tensor([a]), torch.tensor([position]))) for a in range(5)]
         assert wishes == pytest.approx([0, 1, 7, 10, 30])
     assert float(order_wish(context, torch.tensor([5]), torch.tensor([33.0]))) == pytest.approx(17, rel=1e-3)
-    assert int(nearest_action(context, torch.tensor([7.4]), torch.tensor([33.0]))) == 2
+    assert int(nearest_action(context, torch.tensor([7.4]), torch.tensor([33.0]), num_actions=grid.num_actions)) == 2
 
 
 def test_levels_of_the_grid_by_hand():
@@ -107,7 +108,8 @@ def test_the_anchor_is_the_tuned_rule(rule, review):
     expected_S = rule.order_quantity_S(state, forecast, terms)
     assert anchor_wish(context, position_S).numpy() == pytest.approx(expected_S, abs=1e-3)
     # What imitation is taught orders the same, through the grid.
-    action_S = nearest_action(context, torch.tensor(expected_S), position_S)
+    num_actions = anchored_grid(rule, terms).num_actions
+    action_S = nearest_action(context, torch.tensor(expected_S), position_S, num_actions=num_actions)
     assert order_wish(context, action_S, position_S).numpy() == pytest.approx(expected_S, abs=1e-3)
     assert set(action_S.tolist()) == {0, anchored_grid(rule, terms).anchor_action}
 
