@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from rl.network import Context, ContextMaker, make_mlp, observe, order_wish
+from rl.network import Context, ContextMaker, Standardise, make_mlp, observe, order_wish
 from rl.observation import ActionGrid
 
 Actor = Callable[[Context, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -44,6 +44,13 @@ class DirectActor(nn.Module):
     def __init__(self, num_features: int, *, hidden: int) -> None:
         super().__init__()
         self.network = make_mlp(num_features, hidden=hidden, num_outputs=2, output_gain=_OUTPUT_GAIN)
+
+    @property
+    def standardise(self) -> Standardise:
+        """The layer that scales the inputs."""
+        first = self.network[0]
+        assert isinstance(first, Standardise)
+        return first
 
     def quantity_and_gate(self, context: Context, observation_SF: Tensor, position_S: Tensor) -> tuple[Tensor, Tensor]:
         """Units to order and the gate of each row; differentiable."""

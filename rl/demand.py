@@ -6,7 +6,7 @@ Shapes: D demands (0, 1, 2, ...), T periods, N rows, H horizon periods, Q quanti
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +70,7 @@ class DemandLaw:
         probability_D = np.asarray(law.pmf(np.arange(largest + 1)), dtype=np.float64)
         return probability_D / probability_D.sum()
 
-    def quantile_of_sum(self, num_periods: int, level: npt.ArrayLike) -> WideArray:
+    def quantile_of_sum(self, num_periods: int, level: npt.NDArray[np.floating]) -> WideArray:
         """Quantiles of demand summed over a number of periods, interpolated between whole units.
 
         The value x at which the distribution of demand + uniform(-1/2, 1/2) reaches the level: whole-unit quantiles
@@ -85,7 +85,7 @@ class DemandLaw:
         index = np.searchsorted(np.cumsum(self.probability_D), random.random(size), side="right")
         return np.minimum(index, len(self.probability_D) - 1).astype(np.float32)
 
-    def _sum(self, num_periods: int) -> "stats.rv_frozen":
+    def _sum(self, num_periods: int) -> Any:
         if self.name == "poisson":
             return stats.poisson(num_periods * self.mean)
         # A sum of negative binomials of one success chance is one; the geometric law is the case of one success.

@@ -116,7 +116,7 @@ class Simulator(Generic[ArrayT]):
         wanted_N = demand_N if self._backorder_N is None else demand_N + self._backorder_N
         sellable_N = self._on_hand_N if self._reserved_N is None else _positive(self._on_hand_N - self._reserved_N)
         sold_N = self._library.minimum(sellable_N, wanted_N)
-        # Not by way of the sold units: backwards, max(x, 0) is one operation and min(a, b) five.
+        # Not by way of the sold units: backwards, max(x, 0) costs less than min(a, b).
         surplus_N = sellable_N - wanted_N
         left_N = _positive(surplus_N)
         unmet_N = left_N - surplus_N

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cluster.panel import BoolArray
 from rl.actors import DirectActor
 from rl.constraints import feasible_quantity_S, is_review_period_S
 from rl.env import draw_stock, reward_weight_S
@@ -46,7 +47,7 @@ class DirectLearner:
 
     def teach(self) -> float:
         """Standardise the inputs on the textbook rule's own states; the network starts as that rule by its form."""
-        self._actor.network[0].fit(torch.tensor(self._job.lesson.observation_MF))
+        self._actor.standardise.fit(torch.tensor(self._job.lesson.observation_MF))
         return 1.0
 
     def train(self) -> dict[str, float]:
@@ -99,31 +100,38 @@ class DirectLearner:
         return _FINAL_RATE + (1 - _FINAL_RATE) * (1 + float(np.cos(np.pi * share))) / 2
 
     def _unroll(self) -> Tensor:
-        """Mean weighted cost per row and period."""
+        """Mean weighted cost per row and period, after a warm-up."""
         data, T = self._job.train, self._num_periods
         series_N = self._random.integers(data.num_series, size=self._job.settings.num_rows)
         first_N = self._random.integers(data.num_periods - T + 1, size=len(series_N))
         terms = data.terms.take(series_N)
         context = self._context.take(data.context_rows(first_N, series_N))
-        start = draw_stock(context, terms, columns=self._columns, random=self._random)
-        rows = self._simulator(start, terms)
+        rows = self._simulator(draw_stock(context, terms, columns=self._columns, random=self._random), terms)
         weight_N = torch.from_numpy(self._weight_S[series_N])
         total = torch.zeros(())
-        last = max(T - 2 * int(terms.protection_interval_S.max()), T // 2)
+        # Later orders arrive, or are sold, when nothing is counted any more: nothing is learned from them.
+        last_learned = max(T - 2 * int(terms.protection_interval_S.max()), T // 2)
+        first_counted = int(T * _WARM_UP_SHARE)
         for t in range(T):
             period_N = first_N + t
-            if t and len(self._context.level_SA) > data.num_series:
+            if t and not self._is_constant:
                 context = self._context.take(data.context_rows(period_N, series_N))
-            happened = {
-                "demand_N": torch.from_numpy(data.demand_TS[period_N, series_N]),
-                "lead_time_N": self._lead_times(data.lead_time_TS[period_N, series_N]),
-            }
             is_review_N = is_review_period_S(terms, period=data.first_period + period_N)
-            order_N, fixed_N = self._order(rows, context, terms, is_review_N, learns=t < last)
-            cost_N = rows.step(order_N, **happened).cost_N + fixed_N
-            if t >= T * _WARM_UP_SHARE:
-                total = total + (cost_N * weight_N).mean()
-        return total / (T - int(T * _WARM_UP_SHARE))
+            with torch.set_grad_enabled(t < last_learned):
+                order_N, fixed_N = self._order(rows.observe(), context, terms, is_review_N)
+            outcome = rows.step(
+                order_N,
+                demand_N=torch.from_numpy(data.demand_TS[period_N, series_N]),
+                lead_time_N=_one_or_all(data.lead_time_TS[period_N, series_N]),
+            )
+            if t >= first_counted:
+                total = total + ((outcome.cost_N + fixed_N) * weight_N).mean()
+        return total / (T - first_counted)
+
+    @property
+    def _is_constant(self) -> bool:
+        """Whether every period's context is the same."""
+        return len(self._context.level_SA) == self._job.train.num_series
 
     @property
     def _columns(self) -> int:
@@ -146,51 +154,44 @@ class DirectLearner:
         )
         return Simulator(tensors, costs=costs, max_lead_time=self._columns)
 
-    @staticmethod
-    def _lead_times(lead_time_N: IntArray) -> int | Tensor:
-        # One number where all are alike: the simulator's fast way.
-        first = int(lead_time_N[0])
-        return first if (lead_time_N == first).all() else torch.from_numpy(lead_time_N)
-
     def _order(
-        self, rows: Simulator[Tensor], context: Context, terms: SupplyTerms, is_review_N: Any, *, learns: bool
+        self, state: InventoryState[Tensor], context: Context, terms: SupplyTerms, is_review_N: BoolArray
     ) -> tuple[Tensor, Tensor]:
-        """Feasible orders with the gradient of the wish, and their fixed costs with that of the gate.
+        """Feasible orders with the gradient of the wish, and their fixed costs with that of the gate."""
+        position_N = state.inventory_position_S
+        observation_NF = observe(context, state.on_hand_S - state.backorder_S, state.on_order_SL)
+        quantity_N, gate_N = self._actor.quantity_and_gate(context, observation_NF, position_N)
+        is_open_N = _opened(gate_N, context)
+        wish_N = quantity_N * is_open_N
+        order_N = _feasible(wish_N, state, terms, is_review_N)
+        # What is ordered is what the supplier accepts; the gradient is that of the wish, on review days.
+        wish_N = wish_N * torch.from_numpy(is_review_N)
+        order_N = wish_N + (order_N - wish_N).detach()
+        fixed_N = context.fixed_cost_S * ((order_N > 0).float() + is_open_N - is_open_N.detach())
+        return order_N, fixed_N
 
-        Orders of the last periods would arrive when nothing is counted any more: nothing is learned from them.
-        """
-        with torch.set_grad_enabled(learns):
-            state = rows.observe()
-            position_N = state.inventory_position_S
-            observation_NF = observe(context, state.on_hand_S - state.backorder_S, state.on_order_SL)
-            quantity_N, gate_N = self._actor.quantity_and_gate(context, observation_NF, position_N)
-            is_open_N = self._opened(gate_N, context)
-            wish_N = quantity_N * is_open_N
-            order_N = self._feasible(wish_N, state, terms, is_review_N)
-            # What is ordered is what the supplier accepts; the gradient is that of the wish.
-            order_N = (
-                wish_N * torch.from_numpy(is_review_N) + (order_N - wish_N * torch.from_numpy(is_review_N)).detach()
-            )
-            placed_N = (order_N > 0).float()
-            fixed_N = context.fixed_cost_S * (placed_N + (is_open_N - is_open_N.detach()))
-            return order_N, fixed_N
 
-    @staticmethod
-    def _opened(gate_N: Tensor, context: Context) -> Tensor:
-        """1 where the gate is open, drawn with logistic noise, and the gradient of its chance (Jang et al. 2017)."""
-        uniform_N = torch.rand_like(gate_N).clamp(1e-6, 1 - 1e-6)
-        noise_N = torch.log(uniform_N) - torch.log1p(-uniform_N)
-        soft_N = torch.sigmoid((gate_N + noise_N * _GATE_TEMPERATURE) / _GATE_TEMPERATURE)
-        hard_N = (soft_N > 0.5).float() + soft_N - soft_N.detach()
-        return torch.where(context.fixed_cost_S > 0, hard_N, torch.ones_like(hard_N))
+def _one_or_all(lead_time_N: IntArray) -> int | Tensor:
+    """One number where all rows have the same: the simulator's fast way."""
+    first = int(lead_time_N[0])
+    return first if (lead_time_N == first).all() else torch.from_numpy(lead_time_N)
 
-    @staticmethod
-    def _feasible(wish_N: Tensor, state: InventoryState[Tensor], terms: SupplyTerms, is_review_N: Any) -> Tensor:
-        seen = InventoryState(
-            on_hand_S=state.on_hand_S.detach().numpy(),
-            on_order_SL=state.on_order_SL.detach().numpy(),
-            backorder_S=state.backorder_S.detach().numpy(),
-            reserved_S=state.reserved_S.detach().numpy(),
-        )
-        order_N = feasible_quantity_S(wish_N.detach().numpy(), state=seen, terms=terms, is_review_S=is_review_N)
-        return torch.from_numpy(order_N)
+
+def _opened(gate_N: Tensor, context: Context) -> Tensor:
+    """1 where the gate is open, drawn with logistic noise, and the gradient of its chance (Jang et al. 2017)."""
+    uniform_N = torch.rand_like(gate_N).clamp(1e-6, 1 - 1e-6)
+    noise_N = torch.log(uniform_N) - torch.log1p(-uniform_N)
+    soft_N = torch.sigmoid(gate_N / _GATE_TEMPERATURE + noise_N)
+    hard_N = (soft_N > 0.5).float() + soft_N - soft_N.detach()
+    return torch.where(context.fixed_cost_S > 0, hard_N, torch.ones_like(hard_N))
+
+
+def _feasible(wish_N: Tensor, state: InventoryState[Tensor], terms: SupplyTerms, is_review_N: BoolArray) -> Tensor:
+    seen = InventoryState(
+        on_hand_S=state.on_hand_S.detach().numpy(),
+        on_order_SL=state.on_order_SL.detach().numpy(),
+        backorder_S=state.backorder_S.detach().numpy(),
+        reserved_S=state.reserved_S.detach().numpy(),
+    )
+    order_N = feasible_quantity_S(wish_N.detach().numpy(), state=seen, terms=terms, is_review_S=is_review_N)
+    return torch.from_numpy(order_N)
