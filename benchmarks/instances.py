@@ -100,10 +100,10 @@ INSTANCE_SETTINGS: dict[str, Any] = {
     "num_epochs": 2,
     "minibatch_size": 1_024,
     "learning_rate_ppo": 3e-3,
-    "entropy": 3e-3,
+    "entropy": 2e-2,
     "evaluations": 11,
     "patience": 5,
-    "budget_steps_ppo": 1_600_000,
+    "budget_steps_ppo": 1_400_000,
     "budget_steps_dqn": 800_000,
     "budget_steps_direct": 2_500_000,
 }
