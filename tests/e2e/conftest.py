@@ -64,6 +64,7 @@ num_rows = 64
 rollout_periods = 6
 budget_steps_ppo = 2000
 budget_steps_dqn = 2000
+budget_steps_direct = 40000
 evaluations = 2
 imitation_steps = 50
 minibatch_size = 256

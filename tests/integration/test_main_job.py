@@ -35,6 +35,7 @@ SMALL = (
     "policy.num_rows=128",
     "policy.budget_steps_ppo=8000",
     "policy.budget_steps_dqn=8000",
+    "policy.budget_steps_direct=60000",
     "policy.evaluations=2",
     "policy.imitation_steps=50",
     "policy.minibatch_size=512",
