@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,13 @@ from cluster.runtime import connect
 from rl.demand import DemandLaw
 from rl.exact import LostSalesProblem, PolicyTable, judge, solve
 from rl.exact_rules import RULES
+from rl.lost_sales_table import learn_lost_sales
 
 LEARNED = ("direct", "ppo", "dqn")
+Q_LEARNING = "q_learning"
 Row = dict[str, Any]
 
+_FULL_BUDGET_S = 120.0
 _PENALTIES = (4, 9, 19, 39)
 _SEEDED = [("poisson", penalty, lead_time) for penalty in (4, 9) for lead_time in (2, 3, 4)]
 
@@ -58,7 +62,7 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", help="folder that keeps finished instances; a run that was stopped goes on from it")
     parser.add_argument("--seeds", type=int, default=3, help="on Poisson demand, penalty 4 and 9, lead time 2 to 4")
     parser.add_argument("--jobs", type=int, default=2, help="instances trained side by side, one CPU each")
-    parser.add_argument("--budget-s", type=float, default=120.0, help="CPU-seconds of training per instance, at most")
+    parser.add_argument("--budget-s", type=float, default=_FULL_BUDGET_S, help="CPU-seconds per instance, at most")
     one = parser.add_argument_group("one instance")
     one.add_argument("--demand", choices=["poisson", "geometric", "negative_binomial"])
     one.add_argument("--mean", type=float, default=5.0)
@@ -69,7 +73,9 @@ def _make_parser() -> argparse.ArgumentParser:
     one.add_argument("--pack-size", type=int, default=1)
     one.add_argument("--min-order-qty", type=int, default=0)
     one.add_argument("--order-cap", type=int)
-    one.add_argument("--algorithm", choices=[*RULES, *LEARNED, "optimal"], help="the one that --dump writes")
+    one.add_argument(
+        "--algorithm", choices=[*RULES, *LEARNED, Q_LEARNING, "optimal"], help="the one that --dump writes"
+    )
     one.add_argument("--dump", metavar="FILE", help="write the policy as a table: {state, order} of every state")
     return parser
 
@@ -94,11 +100,19 @@ def _make_tasks(arguments: argparse.Namespace) -> Iterator[Row]:
                     "algorithm": algorithm,
                     "seed": seed,
                     "budget_s": arguments.budget_s,
-                    "settings": INSTANCE_SETTINGS | (_QUICK if arguments.quick else {}),
+                    "settings": _settings(arguments),
                 }
 
 
 _QUICK = {"budget_steps_ppo": 200_000, "budget_steps_dqn": 100_000, "budget_steps_direct": 500_000, "evaluations": 4}
+
+
+def _settings(arguments: argparse.Namespace) -> Row:
+    """Step budgets shrink with the seconds, so that learning rates still reach their ends."""
+    settings = INSTANCE_SETTINGS | (_QUICK if arguments.quick else {})
+    share = min(1.0, arguments.budget_s / _FULL_BUDGET_S)
+    budgets = {name: max(1_000, int(settings[name] * share)) for name in settings if name.startswith("budget_steps")}
+    return settings | budgets
 
 
 def _suite(name: str, *, quick: bool, seeds: list[int]) -> Iterator[tuple[Row, Row, list[int]]]:
@@ -134,8 +148,6 @@ def _run_all(tasks: list[Row], *, work: Path) -> None:
 
 def _run(task: Row, work: Path) -> None:
     """Train, judge and keep one row."""
-    import time
-
     problem = LostSalesProblem(law=DemandLaw(**task["law"]), **task["problem"])
     began_s = time.process_time()
     table, facts = _judged(task, problem)
@@ -166,6 +178,8 @@ def _judged(task: Row, problem: LostSalesProblem) -> tuple[PolicyTable, Row]:
     if algorithm in RULES:
         rule = RULES[algorithm](problem)
         return rule.table, {"parameters": rule.parameters}
+    if algorithm == Q_LEARNING:
+        return judge(problem, learn_lost_sales(problem, seed=task["seed"])), {}
     with tempfile.TemporaryDirectory() as folder:
         settings = PolicySettings(**task["settings"])
         job = make_job(
@@ -227,6 +241,8 @@ def _targets(rows: list[Row]) -> list[Row]:
         ]
         for rule in ("base_stock", "capped_base_stock"):
             known = [(row["cost"], cost_of[key]) for row in mine if (key := (*_instance(row), rule)) in cost_of]
+            if not known:
+                continue
             beaten = sum(cost < other for cost, other in known)
             what = f"{algorithm}: cheaper than the best {rule}, of {len(known)}"
             targets.append(make_target(what, value=float(beaten), target=float(len(known)), at_least=True))
