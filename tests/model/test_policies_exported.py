@@ -12,9 +12,9 @@ from learning_cases import LEVELS, make_forecast, make_state, make_terms, random
 
 from cluster.errors import ArtifactError
 from forecasting.forecast import Forecast
-from rl.actors import GreedyActor, ServedGraph
+from rl.actors import DirectActor, GreedyActor, ServedGraph
 from rl.export import export_policy
-from rl.network import ContextMaker, observe, order_wish
+from rl.network import OBSERVATION_NAMES, ContextMaker, observe, order_wish
 from rl.observation import ActionGrid, make_forecast_inputs, make_state_inputs
 from rl.policies.classical import ReorderPoint
 from rl.policies.exported import FORMAT, ExportedPolicy
@@ -49,6 +49,46 @@ def test_served_action_is_the_training_time_action_on_random_states(name, seed):
     state, forecast, terms = make_state(rng, 1_000), make_forecast(rng, 1_000), make_terms(rng, 1_000)
     action_S, wish_S = training_time(network, grid, state, forecast, terms)
     assert len(set(action_S.tolist())) >= 4, "a network that always acts the same would show nothing"
+    assert served.action_S(state, forecast, terms).tolist() == action_S.tolist()
+    assert served.order_quantity_S(state, forecast, terms) == pytest.approx(wish_S, rel=1e-5, abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_served_quantity_of_direct_is_the_training_time_quantity_on_random_states(seed):
+    rng = np.random.default_rng(seed)
+    grid = ActionGrid(anchor_score=1.0 + seed, anchor_periods=float(seed))
+    torch.manual_seed(seed)
+    actor = DirectActor(len(OBSERVATION_NAMES), hidden=32)
+    for parameter in actor.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    state, forecast, terms = make_state(rng, 1_000), make_forecast(rng, 1_000), make_terms(rng, 1_000)
+    context = ContextMaker(grid)(
+        **{k: torch.tensor(v) for k, v in make_forecast_inputs(forecast, terms, grid=grid).items()}
+    )
+    observation_SF = observe(context, **{k: torch.tensor(v) for k, v in make_state_inputs(state).items()})
+    with torch.inference_mode():
+        quantity_S, gate_S = actor.quantity_and_gate(context, observation_SF, torch.tensor(state.inventory_position_S))
+    expected_S = torch.where(gate_S > 0, quantity_S, 0.0).numpy()
+    assert 0.05 < (expected_S > 0).mean() < 0.95
+    served = export_policy(actor, grid=grid, name="direct")
+    assert served.order_quantity_S(state, forecast, terms) == pytest.approx(expected_S, rel=1e-4, abs=1e-3)
+    assert served.action_S(state, forecast, terms).tolist() == (expected_S > 0).astype(int).tolist()
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        ActionGrid(scores=(), units=(1.0, 2.0, 5.0)),
+        ActionGrid(scores=(0.0, 1.0), fractions=(0.5, 1.0, 2.0)),
+    ],
+    ids=["units", "fractions and levels"],
+)
+def test_quantities_are_served_as_they_are_trained(grid):
+    rng = np.random.default_rng(4)
+    network = random_network(4, grid)
+    state, forecast, terms = make_state(rng, 1_000), make_forecast(rng, 1_000), make_terms(rng, 1_000)
+    action_S, wish_S = training_time(network, grid, state, forecast, terms)
+    served = export_policy(GreedyActor(network), grid=grid, name="dqn")
     assert served.action_S(state, forecast, terms).tolist() == action_S.tolist()
     assert served.order_quantity_S(state, forecast, terms) == pytest.approx(wish_S, rel=1e-5, abs=1e-4)
 
@@ -163,6 +203,8 @@ def test_the_graph_is_the_module_that_training_exports(policy):
     state, forecast, terms = make_state(rng, 30), make_forecast(rng, 30), make_terms(rng, 30)
     inputs = make_state_inputs(state) | make_forecast_inputs(forecast, terms, grid=GRID)
     with torch.inference_mode():
-        wish_S, action_S = ServedGraph(GreedyActor(random_network(0, GRID)), GRID)(**{k: torch.tensor(v) for k, v in inputs.items()})
+        wish_S, action_S = ServedGraph(GreedyActor(random_network(0, GRID)), GRID)(
+            **{k: torch.tensor(v) for k, v in inputs.items()}
+        )
     assert policy.action_S(state, forecast, terms).tolist() == action_S.tolist()
     assert policy.order_quantity_S(state, forecast, terms) == pytest.approx(wish_S.numpy(), abs=1e-4)

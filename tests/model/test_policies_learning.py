@@ -157,7 +157,9 @@ def short_jobs(folder, periods):
 def test_a_short_history_shortens_the_blocks(tmp_path):
     for job in short_jobs(tmp_path, 9):
         assert job.settings.rollout_periods == 8
-        ReplayEnv(job.train, num_rows=4, block_periods=8).begin_block(lambda seen: torch.zeros(len(seen), dtype=torch.int64))
+        ReplayEnv(job.train, num_rows=4, block_periods=8).begin_block(
+            lambda seen: torch.zeros(len(seen), dtype=torch.int64)
+        )
 
 
 def test_a_history_too_short_to_learn_from_is_refused_with_the_next_step(tmp_path):

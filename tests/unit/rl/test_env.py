@@ -5,8 +5,8 @@ import pytest
 import torch
 from inventory_cases import make_scenario, make_state, make_terms, poisson_forecast, random_scenario
 
-from rl.constraints import feasible_quantity_S, is_review_period_S
 from rl.actors import GreedyActor, ServedGraph
+from rl.constraints import feasible_quantity_S, is_review_period_S
 from rl.env import ReplayEnv
 from rl.evaluate import replay
 from rl.imitation import make_lesson
