@@ -21,6 +21,7 @@ from torch import Tensor
 
 from cluster.config import PolicySettings
 from rl.network import OBSERVATION_NAMES
+from rl.policies.lean import LeanTorchLearner
 from rl.policies.modules import QNetwork
 from rl.runner import Block, set_task
 
@@ -70,7 +71,7 @@ class ReplayRing:
     def draw(self, count: int) -> dict[str, Tensor]:
         """Transitions drawn with replacement."""
         rows = torch.randint(self._size, (count,), generator=self._generator)
-        return {name: value[rows.to(value.device)] for name, value in self._columns.items()}
+        return {name: value.index_select(0, rows.to(value.device)) for name, value in self._columns.items()}
 
 
 class ReplayConnector(ConnectorV2):
@@ -98,11 +99,10 @@ class ReplayConnector(ConnectorV2):
             Columns.REWARDS: n_step_return(block.reward, gamma=self._gamma, n=self._n_step),
             Columns.NEXT_OBS: block.observation[self._n_step :],
         }
-        # Cloned out of inference mode: autograd saves these for its backward pass.
-        return {name: value.to(device).flatten(0, 1).clone() for name, value in columns.items()}
+        return {name: value.to(device).flatten(0, 1) for name, value in columns.items()}
 
 
-class LeanDQNLearner(DQNTorchLearner):
+class LeanDQNLearner(LeanTorchLearner, DQNTorchLearner):
     """Double Q-learning on plain tensors, one fused Adam, and a target that follows after every update."""
 
     def build(self) -> None:
@@ -133,14 +133,13 @@ class LeanDQNLearner(DQNTorchLearner):
             next_N = module.forward_target(after)[QF_PREDS].gather(1, module.best_action(after)).squeeze(1)
             target_N = batch[Columns.REWARDS] + config.gamma**config.n_step * next_N
         loss = torch.nn.functional.smooth_l1_loss(chosen_N, target_N)
-        self.metrics.log_dict(
+        self._keep(
+            module_id,
             {
-                Q_LOSS_KEY: loss.detach(),
+                Q_LOSS_KEY: loss,
                 Q_MEAN_KEY: chosen_N.detach().mean(),
                 TD_ERROR_KEY: (chosen_N.detach() - target_N).abs().mean(),
             },
-            key=module_id,
-            window=1,
         )
         return loss
 
@@ -154,7 +153,8 @@ class LeanDQNLearner(DQNTorchLearner):
         return answer
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
-        """Move the learning rate along its schedule; the target has followed already."""
+        """Log, and move the learning rate along its schedule; the target has followed already."""
+        self._log_kept()
         super(DQNLearner, self).after_gradient_based_update(timesteps=timesteps)
 
 

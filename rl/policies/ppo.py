@@ -21,6 +21,7 @@ from torch import Tensor
 
 from cluster.config import PolicySettings
 from rl.network import OBSERVATION_NAMES
+from rl.policies.lean import LeanTorchLearner
 from rl.policies.modules import ActorCritic
 from rl.runner import Block, set_task
 
@@ -57,12 +58,13 @@ class AdvantageConnector(ConnectorV2):
         module = rl_module[DEFAULT_MODULE_ID].unwrapped()
         device = next(module.parameters()).device
         parts = [self._flat(module, block, device) for block in episodes]
-        columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        columns = parts[0] if len(parts) == 1 else {k: torch.cat([part[k] for part in parts]) for k in parts[0]}
         advantage = columns[Postprocessing.ADVANTAGES]
         columns[Postprocessing.ADVANTAGES] = (advantage - advantage.mean()) / advantage.std().clamp_min(1e-4)
         # RLlib's minibatch iterator shuffles between epochs, not before the first.
         order = torch.randperm(len(advantage)).to(device)
-        return {DEFAULT_MODULE_ID: {name: value[order] for name, value in columns.items()}}
+        # This also copies them out of inference mode: autograd saves these for its backward pass.
+        return {DEFAULT_MODULE_ID: {name: value.index_select(0, order) for name, value in columns.items()}}
 
     def _flat(self, module: Any, block: Block, device: torch.device) -> dict[str, Tensor]:
         observation = block.observation.to(device)
@@ -78,11 +80,10 @@ class AdvantageConnector(ConnectorV2):
             Postprocessing.ADVANTAGES: advantage_TN,
             Postprocessing.VALUE_TARGETS: target_TN,
         }
-        # Cloned out of inference mode: autograd saves these for its backward pass.
-        return {name: value.to(device).flatten(0, 1).clone() for name, value in columns.items()}
+        return {name: value.to(device).flatten(0, 1) for name, value in columns.items()}
 
 
-class LeanPPOLearner(PPOTorchLearner):
+class LeanPPOLearner(LeanTorchLearner, PPOTorchLearner):
     """PPO's clipped loss on plain tensors, and one fused Adam."""
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
@@ -110,7 +111,7 @@ class LeanPPOLearner(PPOTorchLearner):
         policy_loss = -torch.minimum(advantage_N * ratio_N, advantage_N * clipped_N).mean()
         value_N = self.module[module_id].unwrapped().compute_values(batch)
         value_loss = (value_N - batch[Postprocessing.VALUE_TARGETS]).square().mean()
-        self._log(
+        self._keep(
             module_id,
             {
                 POLICY_LOSS_KEY: policy_loss,
@@ -122,9 +123,6 @@ class LeanPPOLearner(PPOTorchLearner):
         )
         entropy_weight = self.entropy_coeff_schedulers_per_module[module_id].get_current_value()
         return policy_loss + config.vf_loss_coeff * value_loss - entropy_weight * entropy
-
-    def _log(self, module_id: str, values: dict[str, Tensor]) -> None:
-        self.metrics.log_dict({name: value.detach() for name, value in values.items()}, key=module_id, window=1)
 
 
 def make_ppo_config(settings: PolicySettings, *, env_name: str, env_config: dict[str, Any], seed: int) -> PPOConfig:

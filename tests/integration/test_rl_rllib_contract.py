@@ -81,7 +81,7 @@ def test_a_training_step_samples_a_block_learns_and_sends_the_weights_back(algor
     after = weights_of(algorithm)
     assert not torch.equal(before, after)
     learner = algorithm.learner_group.get_state()["learner"]["rl_module"]["default_policy"]
-    assert torch.equal(torch.from_numpy(learner["scorer.0.weight"]), algorithm.get_module().scorer[0].weight)
+    assert torch.equal(torch.from_numpy(learner["scorer.1.weight"]), algorithm.get_module().scorer[1].weight)
     assert result["env_runners"]["num_env_steps_sampled_lifetime"] == 32 * 8
     assert algorithm.train()["env_runners"]["num_env_steps_sampled_lifetime"] == 2 * 32 * 8
 
@@ -145,16 +145,16 @@ def test_runner_takes_newer_weights_only(algorithm):
     runner.set_state({"rl_module": changed, "weights_seq_no": 7})
     assert runner.get_state()["weights_seq_no"] == 7
     runner.set_state({"rl_module": state["rl_module"], "weights_seq_no": 6})
-    assert np.array_equal(runner.get_state()["rl_module"]["scorer.0.weight"], changed["scorer.0.weight"])
+    assert np.array_equal(runner.get_state()["rl_module"]["scorer.1.weight"], changed["scorer.1.weight"])
     runner.set_state({"rl_module": {"default_policy": state["rl_module"]}})
-    assert np.array_equal(runner.get_state()["rl_module"]["scorer.0.weight"], state["rl_module"]["scorer.0.weight"])
+    assert np.array_equal(runner.get_state()["rl_module"]["scorer.1.weight"], state["rl_module"]["scorer.1.weight"])
 
 
 @both
 def test_runners_act_without_critic_and_target(algorithm):
     assert {name.split(".")[0] for name in algorithm.env_runner.get_state()["rl_module"]} == {"scorer"}
     algorithm.env_runner.assert_healthy()
-    assert "critic.0.weight" in algorithm.learner_group.get_state()["learner"]["rl_module"]["default_policy"]
+    assert "critic.1.weight" in algorithm.learner_group.get_state()["learner"]["rl_module"]["default_policy"]
 
 
 @pytest.mark.parametrize("algorithm", ["dqn"], indirect=True)
@@ -162,7 +162,7 @@ def test_the_target_follows_and_is_not_learned(algorithm):
     def networks(learner):
         module = learner.module["default_policy"].unwrapped()
         (scorer, target), _ = module.get_target_network_pairs()
-        return scorer[0].weight.detach().clone(), target[0].weight.detach().clone(), target[0].weight.requires_grad
+        return scorer[1].weight.detach().clone(), target[1].weight.detach().clone(), target[1].weight.requires_grad
 
     (answer,) = algorithm.learner_group.foreach_learner(networks)
     scorer, target, learns = answer.get()
