@@ -183,7 +183,7 @@ class PolicySettings(_Section):
     )
     budget_steps_ppo: int = Field(1_000_000, ge=1_000, description="series-periods simulated per trial")
     budget_steps_dqn: int = Field(600_000, ge=1_000, description="series-periods simulated per trial")
-    budget_steps_direct: int = Field(3_000_000, ge=1_000, description="series-periods simulated per trial")
+    budget_steps_direct: int = Field(1_000_000, ge=1_000, description="series-periods simulated per trial")
     learning_rate_ppo: float = Field(2e-3, gt=0, description="at the start; falls to a twentieth")
     learning_rate_dqn: float = Field(1e-3, gt=0, description="at the start; falls to a twentieth")
     learning_rate_direct: float = Field(5e-3, gt=0, description="at the start; falls to a twentieth")
@@ -200,9 +200,13 @@ class PolicySettings(_Section):
     imitation_steps: int = Field(300, ge=0, description="updates towards the tuned textbook rule before learning")
     evaluations: int = Field(20, ge=1, description="times that a trial measures its validation cost")
     patience: int = Field(12, ge=1, description="evaluations without a new best that end a trial")
+    stop_share: float = Field(
+        0.5, gt=0, le=1, description="share of its budget from which a trial far behind the rule is stopped"
+    )
+    stop_margin: float = Field(0.03, ge=0, description="far: its best cost is above the textbook rule's by this share")
     num_env_runners: int = Field(0, ge=0, description="processes that simulate for a trial; 0: the trial itself")
-    cpus_per_trial: float = Field(1.0, gt=0)
-    gpus_per_trial: float = Field(0.0, ge=0)
+    cpus_per_trial: float = Field(1.0, gt=0, description="a fraction lets trials share a core")
+    gpus_per_trial: float = Field(0.0, ge=0, description="of DQN and PPO; a fraction lets trials share a card")
     bootstrap_samples: int = Field(2_000, ge=100, description="resamples of series behind each interval")
     confidence: float = Field(0.95, gt=0, lt=1, description="of the interval that the gate asks to be clear of zero")
 

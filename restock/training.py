@@ -14,7 +14,7 @@ from cluster.config import Settings
 from cluster.dataset import Dataset
 from cluster.errors import DataError
 from cluster.panel import DemandPanel
-from cluster.progress import Stage, stage
+from cluster.progress import stage
 from cluster.schema import Col
 from cluster.split import Split, make_split
 from forecasting.learning_curve import EpochRow
@@ -31,7 +31,7 @@ from rl.policies.exported import ExportedPolicy
 from rl.policies.store import save_policy
 from rl.scenarios import OPENING_STOCK
 from rl.study import PolicyStudy, make_windows, study_policies
-from rl.train import TrialUpdate
+from rl.trial_table import show_trials
 
 FORECASTER = "forecaster"
 RECOMMENDER = "recommender"
@@ -199,34 +199,16 @@ def train_policies(bench: Workbench, forecasters: Forecasters, *, resume: bool) 
         windows = make_windows(
             panel, split=split, past=forecasters.past, current=forecasters.current, terms=terms, settings=settings
         )
-    with stage("Tune, train and replay the policies", total=1) as running:
+    with show_trials("Tune, train and replay the policies") as follow:
         study = study_policies(
             windows,
             category_ids_S=panel.index.category_ids_S,
             settings=settings,
             run_folder=run_folder,
-            on_progress=_TrialFollower(running),
+            on_progress=follow,
         )
     _publish_policies(bench, study)
     return PolicyOutcome(study=study, assumed=(*assumed, OPENING_STOCK))
-
-
-class _TrialFollower:
-    """Shows the last update of any trial, and how far all that have begun are together."""
-
-    def __init__(self, running: Stage) -> None:
-        self._running = running
-        self._share_of: dict[tuple[str, str], float] = {}
-
-    def __call__(self, update: TrialUpdate) -> None:
-        """Take an update."""
-        self._share_of[update.category, update.algorithm] = 1.0 if update.state == "finished" else update.share
-        done = sum(share == 1.0 for share in self._share_of.values())
-        self._running.advance(
-            0,
-            note=f"{done} trials done; {update.category} {update.algorithm}: {update.share:.0%} of its budget, "
-            f"{update.validation_cost:.3f} of the textbook rule's cost",
-        )
 
 
 def _publish_policies(bench: Workbench, study: PolicyStudy) -> None:

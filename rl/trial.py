@@ -23,7 +23,8 @@ from rl.network import OBSERVATION_NAMES, make_mlp
 from rl.packed import EnvData, replay_cost_S
 
 _AVERAGED_SHARE = 0.15
-_CHECKPOINT = "checkpoint"
+_CHECKPOINT = "checkpoint-"
+_PROGRESS_FILE = "progress.pkl"
 
 
 class Learner(Protocol):
@@ -123,7 +124,7 @@ def run_trial(
                 _average(progress, learner.weights(), job=job, steps=int(result.pop("steps")))
             metrics = _evaluate(progress, job, reward=result.pop("train_reward"))
             progress.cpu_seconds += time.process_time() - began_s
-            _save(learner, progress, job.folder / _CHECKPOINT)
+            _save(learner, progress, job.folder)
             report(metrics | result)
         return progress
     finally:
@@ -163,7 +164,12 @@ def _evaluate(progress: TrialProgress, job: TrialJob, *, reward: float) -> dict[
     progress.curve.append(point)
     if progress.best_point is point:
         progress.best = copy.deepcopy(progress.averaged)
-    return {**asdict(point), "score": point.score, "share": min(1.0, progress.steps / job.budget_steps)}
+    return {
+        **asdict(point),
+        "score": point.score,
+        "best_score": progress.best_point.score,
+        "share": min(1.0, progress.steps / job.budget_steps),
+    }
 
 
 def _relative_cost(data: EnvData, actor: Actor) -> float:
@@ -171,20 +177,37 @@ def _relative_cost(data: EnvData, actor: Actor) -> float:
 
 
 def _save(learner: Learner, progress: TrialProgress, folder: Path) -> None:
-    """Write aside, then rename: a trial killed here leaves the checkpoint before."""
-    draft = folder.with_name(f".{folder.name}.draft")
+    """Write aside, rename, then drop the one before: at every instant one checkpoint is whole and the newest."""
+    draft = folder / ".checkpoint.draft"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     learner.save(draft)
-    (draft / "progress.pkl").write_bytes(pickle.dumps(progress))
-    shutil.rmtree(folder, ignore_errors=True)
-    draft.rename(folder)
+    (draft / _PROGRESS_FILE).write_bytes(pickle.dumps(progress))
+    before = _checkpoints(folder)
+    draft.rename(folder / f"{_CHECKPOINT}{len(progress.curve):06d}")
+    for old in before:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Oldest first. A kill may leave an older one, half removed, beside the newest."""
+    return sorted(folder.glob(f"{_CHECKPOINT}*"))
 
 
 def _resumed(learner: Learner, job: TrialJob) -> TrialProgress | None:
-    folder = job.folder / _CHECKPOINT
-    if not folder.is_dir():
+    checkpoints = _checkpoints(job.folder)
+    if not checkpoints:
         return None
-    learner.restore(folder)
-    progress: TrialProgress = pickle.loads((folder / "progress.pkl").read_bytes())
+    learner.restore(checkpoints[-1])
+    return _read_progress(checkpoints[-1])
+
+
+def _read_progress(checkpoint: Path) -> TrialProgress:
+    progress: TrialProgress = pickle.loads((checkpoint / _PROGRESS_FILE).read_bytes())
     return progress
+
+
+def last_progress(job: TrialJob) -> TrialProgress | None:
+    """Progress at the job's newest checkpoint; None where there is none yet."""
+    checkpoints = _checkpoints(job.folder)
+    return _read_progress(checkpoints[-1]) if checkpoints else None
