@@ -18,8 +18,8 @@ from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.dqn.dqn_learner import QF_NEXT_PREDS, QF_PREDS, QF_TARGET_NEXT_PREDS
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.distribution.torch.torch_distribution import TorchCategorical
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
-from ray.rllib.models.torch.torch_distributions import TorchCategorical
 from ray.tune.registry import register_env
 
 from rl.inventory import CostRates, FloatArray, InventoryState
