@@ -118,7 +118,8 @@ def run_trial(
         interval = job.budget_steps / job.settings.evaluations
         while not _is_over(progress, job, max_cpu_s=max_cpu_s):
             began_s = time.process_time()
-            due = len(progress.curve) * interval
+            # One step may simulate more than lies between two evaluations.
+            due = max(len(progress.curve) * interval, progress.steps + 1)
             while progress.steps < due:
                 result = learner.train()
                 _average(progress, learner.weights(), job=job, steps=int(result.pop("steps")))

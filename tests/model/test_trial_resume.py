@@ -20,9 +20,9 @@ TINY = PolicySettings(
 )
 
 
-def tiny_job(folder):
+def tiny_job(folder, **changes):
     (job,) = make_jobs(
-        Settings(policy=TINY),
+        Settings(policy=TINY.model_copy(update=changes)),
         scenarios_train={"tea": make_category(rows=4, periods=20)},
         scenarios_validation={"tea": make_category(rows=4, periods=10, seed=1)},
         heuristics={"tea": {"reorder_point": ReorderPoint(cycle_service_level=0.9, order_periods=2.0)}},
@@ -84,3 +84,11 @@ def test_a_checkpoint_that_was_being_removed_or_written_is_not_read(tmp_path, un
     shutil.copytree(half_removed, job.folder / ".checkpoint.draft")
     assert_same(run_trial(job, report=lambda metrics: None), unbroken)
     assert len(list(job.folder.glob("checkpoint-*"))) == 1
+
+
+def test_a_step_longer_than_an_evaluation_s_share_of_the_budget_is_evaluated_once(tmp_path):
+    job, reports = tiny_job(tmp_path, evaluations=50, patience=60), []
+    progress = run_trial(job, report=reports.append)
+    block = job.settings.num_rows * job.settings.unroll_periods
+    assert [point.steps for point in progress.curve] == list(range(0, job.budget_steps + block, block))
+    assert len(reports) == len(progress.curve)
