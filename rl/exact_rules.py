@@ -42,7 +42,10 @@ def best_base_stock(problem: LostSalesProblem) -> JudgedRule:
     def cost_at(level: int) -> PolicyTable:
         return judge(problem, base_stock_orders(problem, level=level))
 
-    level, table = _descend(cost_at, start=problem.base_stock_bound, floor=1)
+    # Holding counts once for each period that an order waits for: a good guess, and smaller chains than from the bound.
+    ratio = problem.penalty / (problem.penalty + (problem.lead_time + 1) * problem.holding)
+    cumulative_D = np.cumsum(problem.law.probability_of_sum_D(problem.lead_time + 1))
+    level, table = _descend(cost_at, start=max(int(np.searchsorted(cumulative_D, ratio)), 1), floor=1)
     return JudgedRule(
         name="base_stock", parameters={"level": level}, order_of=base_stock_orders(problem, level=level), table=table
     )
