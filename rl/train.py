@@ -138,8 +138,10 @@ def _run_side_by_side(jobs: Mapping[str, TrialJob], *, settings: PolicySettings,
         tell(_make_update(jobs[key], state="stopped" if is_stopped else state, result=result))
 
     trainable = tune.with_parameters(_trainable, jobs=dict(jobs))
+    # The function travels with every trial: it must not hold the jobs, which are as large as their history.
+    resources = {key: resources_of(job) for key, job in jobs.items()}
     tuner = tune.Tuner(
-        tune.with_resources(trainable, lambda config: resources_of(jobs[config["key"]])),
+        tune.with_resources(trainable, lambda config: resources[config["key"]]),
         param_space={"key": tune.grid_search(list(jobs))},
         tune_config=TuneConfig(reuse_actors=True, scheduler=scheduler),
         run_config=RunConfig(
