@@ -38,7 +38,7 @@ def train_policies_command(
     resume: ResumeOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Tune textbook rules, train DQN and PPO per category, replay all of them, publish what the gate lets through."""
+    """Tune textbook rules, train policies per category, replay all of them, publish what the gate lets through."""
     from restock.training import find_forecasters, train_policies  # here: importing Ray takes seconds
 
     bench = _open(config, overrides, until)

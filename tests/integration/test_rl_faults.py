@@ -33,7 +33,7 @@ TINY = PolicySettings(
     hidden=8,
     imitation_steps=60,
     evaluations=4,
-    patience=9,
+    patience=99,
     stop_margin=1.0,
 )
 
