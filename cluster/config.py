@@ -183,7 +183,7 @@ class PolicySettings(_Section):
     )
     budget_steps_ppo: int = Field(1_000_000, ge=1_000, description="series-periods simulated per trial")
     budget_steps_dqn: int = Field(600_000, ge=1_000, description="series-periods simulated per trial")
-    budget_steps_direct: int = Field(1_000_000, ge=1_000, description="series-periods simulated per trial")
+    budget_steps_direct: int = Field(2_000_000, ge=1_000, description="series-periods simulated per trial")
     learning_rate_ppo: float = Field(2e-3, gt=0, description="at the start; falls to a twentieth")
     learning_rate_dqn: float = Field(1e-3, gt=0, description="at the start; falls to a twentieth")
     learning_rate_direct: float = Field(5e-3, gt=0, description="at the start; falls to a twentieth")
