@@ -34,9 +34,15 @@ def make_target(what: str, *, value: float, target: float, at_least: bool) -> di
 
 
 def report(
-    name: str, results: Sequence[Row], *, targets: Sequence[Row], arguments: argparse.Namespace, device: str = "cpu"
+    name: str,
+    results: Sequence[Row],
+    *,
+    targets: Sequence[Row],
+    arguments: argparse.Namespace,
+    device: str = "cpu",
+    facts: Row | None = None,
 ) -> None:
-    """Print the results in the form that was asked for."""
+    """Print the results in the form asked for; ``facts`` go into the JSON, their ``notes`` under the tables."""
     output = {
         "benchmark": name,
         "version": version("restock"),
@@ -48,6 +54,7 @@ def report(
             "device": device,
             "load": round(os.getloadavg()[0], 2),
         },
+        **(facts or {}),
         "results": list(results),
         "targets": list(targets),
     }
@@ -58,6 +65,8 @@ def report(
     console.print(_table(name, results))
     if targets:
         console.print(_table("targets", targets))
+    for note in (facts or {}).get("notes", ()):
+        console.print(note, markup=False, highlight=False)
 
 
 def _table(title: str, rows: Sequence[Row]) -> Table:
