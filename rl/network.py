@@ -232,12 +232,6 @@ def order_wish(context: Context, action_S: Tensor, position_S: Tensor) -> Tensor
     return torch.where(action_S > 0, wish_S.clamp_min(0), torch.zeros_like(wish_S))
 
 
-def anchor_wish(context: Context, position_S: Tensor) -> Tensor:
-    """Units that the anchor orders as an (s, S) rule: up to its level, at or below its quantile."""
-    wish_S = (context.level_SA[:, -1] - position_S).clamp_min(0)
-    return torch.where(position_S <= context.quantile_SZ[:, -1], wish_S, torch.zeros_like(wish_S))
-
-
 def nearest_action(context: Context, wish_S: Tensor, position_S: Tensor, *, num_actions: int) -> Tensor:
     """Action whose order is closest to a wish; 0 for a wish of nothing, the last where it is among the closest.
 
