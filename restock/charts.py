@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 INK = "#1d2733"
 ACTUAL = "#1d2733"
 FORECAST = "#2f6fb0"
-COLOURS = {"dqn": "#c2571a", "ppo": "#2f8f5b"}
+COLOURS = {"dqn": "#c2571a", "ppo": "#2f8f5b", "direct": "#3a5fb0"}
 OTHER = "#8a94a0"
 _STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "restock", "font.size": 9, "font.family": "sans-serif"}
 
@@ -78,7 +78,7 @@ def draw_costs(rows: Sequence[CostRow]) -> str:
         axes = figure.add_subplot()
         axes.axvline(0, color=INK, lw=0.8)
         for row in rows:
-            y = len(categories) - categories.index(row.category) + {"dqn": 0.15, "ppo": -0.15}.get(row.policy, 0.0)
+            y = len(categories) - categories.index(row.category) + {"dqn": 0.2, "direct": -0.2}.get(row.policy, 0.0)
             colour = COLOURS.get(row.policy, OTHER)
             if row.low is not None and row.high is not None:
                 axes.plot([row.low, row.high], [y, y], color=colour, lw=1.6, solid_capstyle="butt")

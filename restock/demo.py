@@ -105,18 +105,20 @@ def _cost_table(summary: dict[str, Any]) -> Table:
         "best textbook rule",
         "DQN",
         "PPO",
+        "direct",
         "perfect foresight",
         "serves",
         title="Replay on held-out periods: cost, and % against the best textbook rule with its interval",
     )
     for category, policy in summary["policies"].items():
-        if {"dqn", "ppo"} & set(policy["costs"]):
+        if {"dqn", "ppo", "direct"} & set(policy["costs"]):
             base = policy["costs"][policy["best_textbook"]]
             table.add_row(
                 category,
                 f"{policy['best_textbook']} {base:,.0f}",
                 _against(policy, "dqn"),
                 _against(policy, "ppo"),
+                _against(policy, "direct"),
                 f"{policy['costs']['perfect_foresight']:,.0f}",
                 policy["promoted"],
             )

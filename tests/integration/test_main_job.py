@@ -69,7 +69,7 @@ def test_every_policy_is_replayed_and_none_beats_perfect_foresight(job):
     (policy,) = job.summary["policies"].values()
     assert set(policy["costs"]) == TEXTBOOK | {"dqn", "ppo", "direct", "perfect_foresight"}
     assert policy["costs"]["perfect_foresight"] < min(v for k, v in policy["costs"].items() if k != "perfect_foresight")
-    assert policy["is_learned"] == (policy["promoted"] in ("dqn", "ppo"))
+    assert policy["is_learned"] == (policy["promoted"] in ("dqn", "ppo", "direct"))
     if policy["is_learned"]:
         assert policy["against_textbook"][policy["promoted"]][2] < 0
 
