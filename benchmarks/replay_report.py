@@ -53,7 +53,7 @@ def make_outcome(study: RollingStudy, windows: Sequence[Arrays]) -> Outcome:
     for number, window in enumerate(windows):
         names = [key.removesuffix("/demand") for key in window if key.endswith("/demand")]
         evidence = {name: _evidence_S(study, windows[: number + 1], name=name) for name in names}
-        choice = choose_mix(evidence, category_ids_S=category_S, learned=[name for name in names if name not in RULES])
+        choice = choose_mix(evidence, category_ids_S=category_S)
         served_S = np.array([names.index(choice[category]) for category in category_S.tolist()])
         mixed = {
             f"{MIX}/{figure}": np.choose(served_S, [window[f"{name}/{figure}"] for name in names])

@@ -1,28 +1,27 @@
 """The promoted mix: which contender each category is served by, from what all of them cost before.
 
-Shapes: S series, G categories.
+Shapes: S series, G categories, K contenders.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from cluster.panel import StrArray
-
-WideArray = npt.NDArray[np.float64]
-_TINY = 1e-9
+from rl.tuning import regret_CG
 
 
-def choose_mix(
-    cost_of: Mapping[str, WideArray], *, category_ids_S: StrArray, learned: Collection[str]
-) -> dict[str, str]:
-    """Cheapest contender of each category, each pulled towards what it did in the whole shop."""
+def choose_mix(cost_of: Mapping[str, npt.NDArray[np.float64]], *, category_ids_S: StrArray) -> dict[str, str]:
+    """Cheapest contender of each category, pulled towards the whole shop's as textbook parameters are.
+
+    Parameters
+    ----------
+    cost_of
+        What each contender cost on each series before the window, account currency.
+    """
     names = list(cost_of)
     category_G, group_S = np.unique(category_ids_S, return_inverse=True)
-    size_G = np.bincount(group_S)
-    cost_KG = np.stack([np.bincount(group_S, weights=cost_of[name]) for name in names])
-    total_K1 = cost_KG.sum(axis=1, keepdims=True)
-    own_KG = cost_KG / np.maximum(cost_KG.min(axis=0), _TINY)
-    score_KG = size_G * own_KG + 5.0 * total_K1 / np.maximum(total_K1.min(), _TINY)
-    return {str(c): names[k] for c, k in zip(category_G, score_KG.argmin(axis=0), strict=True)}
+    cost_KG = np.stack([np.bincount(group_S, weights=cost_of[name]) for name in names]).astype(np.float64)
+    cheapest_G = regret_CG(cost_KG, np.bincount(group_S)).argmin(axis=0)
+    return {str(category): names[k] for category, k in zip(category_G, cheapest_G, strict=True)}

@@ -102,11 +102,11 @@ def choose_parameters(
     cost_RG: list[WideArray] = []
     for rule, candidates in make_candidates().items():
         cost_CG: WideArray = np.stack([np.bincount(group_S, weights=cost_S) for cost_S in cost_of[rule]])
-        cheapest_G = _regret_CG(cost_CG, size_G).argmin(axis=0)
+        cheapest_G = regret_CG(cost_CG, size_G).argmin(axis=0)
         cost_RG.append(cost_CG[cheapest_G, np.arange(len(size_G))])
         for group, candidate in enumerate(cheapest_G):
             chosen[group].append(candidates[candidate])
-    ranks_GR = _regret_CG(np.stack(cost_RG), size_G).argsort(axis=0, kind="stable").T
+    ranks_GR = regret_CG(np.stack(cost_RG), size_G).argsort(axis=0, kind="stable").T
     return {
         str(category): {rules[rank].name: rules[rank] for rank in ranks_R}
         for category, rules, ranks_R in zip(category_G, chosen, ranks_GR, strict=True)
@@ -127,7 +127,7 @@ def candidate_cost_CS(
     return np.concatenate(costs)
 
 
-def _regret_CG(cost_CG: WideArray, size_G: npt.NDArray[np.integer]) -> WideArray:
+def regret_CG(cost_CG: WideArray, size_G: npt.NDArray[np.integer]) -> WideArray:
     """Cost over the cheapest candidate's, a category's own and the shop's, weighted by series."""
     total_C = cost_CG.sum(axis=1, keepdims=True)
     own_CG = cost_CG / np.maximum(cost_CG.min(axis=0), _TINY)

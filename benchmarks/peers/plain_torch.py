@@ -6,6 +6,8 @@ schedules, no checkpoints, no configuration.
 Shapes: T periods of a block, N rows, F observation columns, A actions.
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +20,7 @@ from rl.policies.ppo import generalised_advantage
 _CLIP, _VALUE_WEIGHT, _TAU = 0.2, 0.5, 0.02
 
 
-class PlainLoop:
+class PlainLoop(ABC):
     """What both algorithms share: the environment, two networks, one optimiser."""
 
     def __init__(self, job: TrialJob, *, learning_rate: float, max_norm: float) -> None:
@@ -61,8 +63,9 @@ class PlainLoop:
         scores_NA: Tensor = self.scorer(seen_NF[..., : self._num_features])
         return scores_NA
 
+    @abstractmethod
     def _explore(self, scores_NA: Tensor) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
+        """Actions, and the logarithms of their chances."""
 
     def _descend(self, loss: Tensor) -> None:
         self._optimiser.zero_grad()
