@@ -102,7 +102,7 @@ INSTANCE_SETTINGS: dict[str, Any] = {
     "learning_rate_ppo": 3e-3,
     "entropy": 2e-2,
     "evaluations": 11,
-    "patience": 5,
+    "patience": 11,
     "budget_steps_ppo": 1_400_000,
     "budget_steps_dqn": 800_000,
     "budget_steps_direct": 2_500_000,

@@ -75,10 +75,11 @@ class ArrayEnv(Protocol):
 class ReplayEnv:
     """Rows of a packed replay, restarted at random series, periods and stocks.
 
-    Beside every row runs its twin: at the start of a block a copy of the row, then ordered for by the greedy policy
-    through the same demand and lead times. The reward is what the row saved against its twin: the luck of demand, which
-    no order can change, is in both and cancels; what is left is what exploration did. The ``tiered`` reward pays for
-    the moment of ordering instead.
+    With ``twins``, beside every row runs its twin: at the start of a block a copy of the row, then ordered for by the
+    greedy policy through the same demand and lead times. The reward is what the row saved against its twin: the luck of
+    demand, which no order can change, is in both and cancels; what is left is what exploration did. Without, it is what
+    the row saved against the tuned rule's mean cost: the same for a state and an action at all times, as a replay ring
+    needs it. The ``tiered`` reward pays for the moment of ordering instead, and has no twins.
 
     Parameters
     ----------
@@ -92,6 +93,8 @@ class ReplayEnv:
         Share of rows restarted at every block, so that exploration cannot pile up stock for good.
     reward
         ``cost``, or ``tiered``: :func:`rl.rewards.tiered_reward_N`, a tenth of it.
+    twins
+        Whether rows have twins.
     seed
         Of series, periods and stocks.
     """
@@ -104,6 +107,7 @@ class ReplayEnv:
         block_periods: int,
         restart_share: float = 0.25,
         reward: RewardMode = "cost",
+        twins: bool = True,
         seed: int = 0,
     ) -> None:
         if not 1 <= block_periods < data.num_periods:
@@ -123,6 +127,7 @@ class ReplayEnv:
         self._series_N = np.zeros(num_rows, dtype=np.int64)
         self._period_N = np.full(num_rows, data.num_periods, dtype=np.int64)
         self._rows: Simulator | None = None
+        self._has_twins = twins and reward == "cost"
         self._twins: Simulator | None = None
 
     @property
@@ -138,7 +143,7 @@ class ReplayEnv:
     @property
     def num_hindsight(self) -> int:
         """Columns after the observation that only a critic may read."""
-        return int(self._hindsight.shape[1]) + len(_GAPS)
+        return int(self._hindsight.shape[1]) + (len(_GAPS) if self._has_twins else 0)
 
     @property
     def num_actions(self) -> int:
@@ -163,33 +168,41 @@ class ReplayEnv:
             random=self._random,
         )
         self._rows = self._restarted(self._rows, rows, fresh)
-        self._twins = self._simulator(self._rows.observe())
+        if self._has_twins:
+            self._twins = self._simulator(self._rows.observe())
 
     def observe(self) -> Tensor:
         """Observation of every row, then hindsight: (N, F + G) float32."""
         assert self._rows is not None, "call begin_block first"
-        assert self._twins is not None
-        self._state, self._twin_state = self._rows.observe(), self._twins.observe()
+        self._state = self._rows.observe()
         self._now = self._context.take(self._data.context_rows(self._period_N, self._series_N))
         moment_N = torch.from_numpy(self._period_N * self._data.num_series + self._series_N)
         seen_NF = observe_state(self._now, self._state)
-        self._twin_seen_NF = observe_state(self._now, self._twin_state)
-        in_spreads_N = self._now.scalar_SC[:, 0] / self._now.spread_S
-        gap_NG = (seen_NF[:, _GAPS] - self._twin_seen_NF[:, _GAPS]) * in_spreads_N.unsqueeze(1)
-        return torch.cat([seen_NF, gap_NG.clamp(-10, 10), self._hindsight.index_select(0, moment_N)], 1)
+        gaps = [] if self._twins is None else [self._observe_gap(self._twins, seen_NF)]
+        return torch.cat([seen_NF, *gaps, self._hindsight.index_select(0, moment_N)], 1)
 
     def step(self, action_N: Tensor) -> Tensor:
         """Order, sell and account for one period; call :meth:`observe` before."""
         assert self._rows is not None, "call begin_block first"
-        assert self._twins is not None
         order_N, cost_N = self._advance(self._rows, self._state, action_N)
-        reward_N = self._tiered_N(order_N) if self._reward == "tiered" else self._saved_N(self._twins, cost_N)
+        reward_N = self._tiered_N(order_N) if self._reward == "tiered" else self._saved_N(cost_N)
         self._period_N += 1
         return torch.from_numpy(reward_N)
 
-    def _saved_N(self, twins: Simulator, cost_N: FloatArray) -> FloatArray:
-        _, twin_cost_N = self._advance(twins, self._twin_state, self._greedy(self._twin_seen_NF))
-        return (twin_cost_N - cost_N) * self._weight_S[self._series_N]
+    def _observe_gap(self, twins: Simulator, seen_NF: Tensor) -> Tensor:
+        """How far each row has come from its twin, in spreads of demand."""
+        self._twin_state = twins.observe()
+        self._twin_seen_NF = observe_state(self._now, self._twin_state)
+        in_spreads_N = self._now.scalar_SC[:, 0] / self._now.spread_S
+        gap_NG = (seen_NF[:, _GAPS] - self._twin_seen_NF[:, _GAPS]) * in_spreads_N.unsqueeze(1)
+        return gap_NG.clamp(-10, 10)
+
+    def _saved_N(self, cost_N: FloatArray) -> FloatArray:
+        if self._twins is None:
+            usual_N = self._data.baseline_cost_S[self._series_N]
+        else:
+            _, usual_N = self._advance(self._twins, self._twin_state, self._greedy(self._twin_seen_NF))
+        return (usual_N - cost_N) * self._weight_S[self._series_N]
 
     def _tiered_N(self, order_N: FloatArray) -> FloatArray:
         reward_N = tiered_reward_N(

@@ -49,6 +49,7 @@ def build_algorithm(job: TrialJob) -> Algorithm:
         "shared": SharedData(job.train),
         "restart_share": job.settings.restart_share,
         "reward": job.settings.reward,
+        "twins": job.algorithm == "ppo",
     }
     if job.algorithm == "ppo":
         return make_ppo_config(job.settings, env_name=_ENV_NAME, env_config=env_config, seed=job.seed).build_algo()
@@ -128,5 +129,6 @@ def _make_env(context: Any) -> ReplayEnv:
         block_periods=context["block_periods"],
         restart_share=context["restart_share"],
         reward=context["reward"],
+        twins=context["twins"],
         seed=context["seed"],
     )

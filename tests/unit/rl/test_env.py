@@ -81,6 +81,20 @@ def test_the_reward_is_what_the_row_saved_against_its_twin():
     assert reward_N.numpy() == pytest.approx(np.full(200, (1.5 - 12) * 0.1 / 2.0), rel=1e-4)
 
 
+def test_without_twins_the_reward_is_what_the_row_saved_against_the_rules_mean_cost():
+    terms = make_terms(lead_time=0, holding=0.25, lost=4, fixed=1)
+    scenario = make_scenario(np.full((1, 40), 3.0), terms=terms, forecast=poisson_forecast(3.0))
+    env = make_env(scenario, rows=200, block=20, twins=False)
+    env.begin_block(nothing)
+    for _ in range(19):
+        env.observe()
+        env.step(torch.zeros(200, dtype=torch.int64))
+    assert env.observe().shape == (200, env.num_features + env.num_hindsight)
+    reward_N = env.step(torch.zeros(200, dtype=torch.int64))
+    # Every shelf is empty: 12 a period is lost, where the rule costs 2 on average.
+    assert reward_N.numpy() == pytest.approx(np.full(200, (2.0 - 12) * 0.1 / 2.0), rel=1e-4)
+
+
 def test_twins_begin_every_block_as_their_rows():
     env = make_env(random_scenario(3), restart_share=0.0, seed=3)
     for _ in range(2):
