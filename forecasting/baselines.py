@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
+from scipy.stats import nbinom
 
 from cluster.panel import DemandPanel, FloatArray
 from forecasting.features import season_periods
@@ -23,13 +24,14 @@ _DRAWS = 200
 _STATISTICAL_PERIODS = 180
 """History that ETS and ARIMA are fitted to: older days change little but the time they take."""
 _SHORTEST_FIT = 15
+_TSB_ALPHA = 0.1
 _INTERVAL = 80
 _INTERVAL_SCORE = float(ndtri(0.9))
 
 
 class _StatisticalModel(Protocol):
     def forecast(
-        self, y: npt.NDArray[np.float64], h: int, *, level: list[int]
+        self, y: npt.NDArray[np.float64], h: int, *, level: list[int] | None = None
     ) -> dict[str, npt.NDArray[np.floating[Any]]]: ...
 
 
@@ -94,6 +96,20 @@ def arima(view: DemandPanel, *, horizon: int, levels: Sequence[float] = DEFAULT_
     return _statistical(view, model, horizon, levels)
 
 
+def croston(view: DemandPanel, *, horizon: int, levels: Sequence[float] = DEFAULT_LEVELS) -> Forecast:
+    """Croston's method with Syntetos and Boylan's correction (statsforecast): size and distance of sales apart."""
+    from statsforecast.models import CrostonSBA
+
+    return _counted(view, CrostonSBA(), horizon, levels)
+
+
+def tsb(view: DemandPanel, *, horizon: int, levels: Sequence[float] = DEFAULT_LEVELS) -> Forecast:
+    """Teunter, Syntetos and Babai (2011; statsforecast): size of sales and their chance, which fades without any."""
+    from statsforecast.models import TSB
+
+    return _counted(view, TSB(alpha_d=_TSB_ALPHA, alpha_p=_TSB_ALPHA), horizon, levels)
+
+
 def _padded(sales_ST: FloatArray, *, least: int) -> FloatArray:
     """At least one season of history: a shorter one is continued to the left with zeros."""
     missing = max(0, least - sales_ST.shape[1])
@@ -141,6 +157,42 @@ def _fit_one(
     if not (np.isfinite(out["mean"]).all() and np.isfinite(deviation_H).all()):
         return plain
     return out["mean"], np.maximum(deviation_H, 0.0)
+
+
+def _counted(view: DemandPanel, model: _StatisticalModel, horizon: int, levels: Sequence[float]) -> Forecast:
+    """Quantiles around a flat mean: negative binomial, with the variance that sales had around their own mean.
+
+    The methods give no distribution. Periods are taken as independent, so means and variances of sums add up.
+    """
+    recent_ST = view.sales_ST[:, -_STATISTICAL_PERIODS:].astype(np.float64)
+    known = [sales_T[int(np.argmax(sales_T > 0)) :] for sales_T in recent_ST]
+    mean_S = np.array([_flat_mean(model, sales_T) for sales_T in known])
+    variance_S = np.array([sales_T.var() for sales_T in known])
+    counts_H = np.arange(1, horizon + 1)
+    levels_Q = np.asarray(levels, dtype=np.float32)
+    ones_H = np.ones(horizon)
+    return Forecast(
+        levels_Q=levels_Q,
+        mean_SH=np.outer(mean_S, ones_H).astype(np.float32),
+        marginal_SHQ=_negative_binomial(np.outer(mean_S, ones_H), np.outer(variance_S, ones_H), levels_Q),
+        cumulative_SHQ=_negative_binomial(np.outer(mean_S, counts_H), np.outer(variance_S, counts_H), levels_Q),
+    )
+
+
+def _flat_mean(model: _StatisticalModel, sales_T: npt.NDArray[np.float64]) -> float:
+    if (sales_T > 0).sum() < 2:
+        return float(sales_T.mean())
+    return max(0.0, float(model.forecast(y=sales_T, h=1)["mean"][0]))
+
+
+def _negative_binomial(
+    mean_SH: npt.NDArray[np.float64], variance_SH: npt.NDArray[np.float64], levels_Q: FloatArray
+) -> FloatArray:
+    mean_SH = np.maximum(mean_SH, 1e-9)
+    # A variance at or below the mean is a Poisson's.
+    excess_SH = np.maximum(variance_SH - mean_SH, 1e-3 * mean_SH)
+    size_SH1, chance_SH1 = (mean_SH**2 / excess_SH)[..., None], (mean_SH / (mean_SH + excess_SH))[..., None]
+    return np.asarray(nbinom.ppf(levels_Q.astype(np.float64), size_SH1, chance_SH1), dtype=np.float32)
 
 
 def _from_normal(

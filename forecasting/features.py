@@ -17,8 +17,11 @@ from cluster.panel import BoolArray, Calendar, DemandPanel, FloatArray, IntArray
 from forecasting.censoring import fill_censored
 
 NUM_OWN = 4
-NUM_ORIGIN = 8
-NUM_CALENDAR = 7 + 2 + 4
+PRICE_CHANNEL = 3
+"""Column of ``own_STC`` that holds the price."""
+NUM_ORIGIN = 11
+NUM_WEEKDAY = 7
+NUM_CALENDAR = NUM_WEEKDAY + 2 + 4
 NUM_HOLIDAY = 2
 PRIOR_PERIODS = 1.0
 """Weight of the prior level, in periods of history: it decides for a series without any and is soon outvoted."""
@@ -27,6 +30,9 @@ _HALF_LIVES = {1: (3.0, 9.0, 28.0, 112.0), 7: (1.5, 4.0, 9.0, 26.0)}
 _LEVEL = 2
 """Which half-life gives the level that everything is scaled by."""
 _SEASON_HALF_LIFE = 5.0
+_PROMOTED_HALF_LIFE = {1: 112.0, 7: 26.0}
+_PROMOTED_PRIOR = 3.0
+"""Weight of the level in the averages of plain and of promoted periods, in periods."""
 _LEAST_LEVEL = 1e-3
 
 
@@ -39,7 +45,10 @@ class SeriesFeatures:
     own_STC
         Sold at all yet, in stock, log sales over level, log price over its level.
     origin_SUO
-        Log level, log ratios of faster and slower averages to the level, share of periods with a sale, spread, age.
+        Log level, log ratios of faster and slower averages and of the mean of all history to the level, share of
+        periods with a sale, spread, age, and ``log_lift_SUW``.
+    log_lift_SUW
+        Log of average demand in periods without and with promotion, each over the level.
     season_SXW
         Sum and weight of sales at the same place in the season: column j holds what is known M periods before j, units.
     demand_ST
@@ -49,6 +58,7 @@ class SeriesFeatures:
     own_STC: FloatArray
     origin_SUO: FloatArray
     level_SU: FloatArray
+    log_lift_SUW: FloatArray
     season_SXW: FloatArray
     demand_ST: FloatArray
     censored_ST: BoolArray
@@ -138,10 +148,12 @@ def make_features(panel: DemandPanel, *, known: KnownRows, yearly: bool) -> Seri
         dtype=np.float32,
         casting="unsafe",
     )
+    log_lift_SUW = _log_lift_SUW(panel, demand_ST, level_SU=level_SU, counts_ST=sold_ST & panel.in_stock_ST)
     return SeriesFeatures(
         own_STC=own_STC * sold_ST[:, :, None],
-        origin_SUO=averages.origin_SUO(level_SU),
+        origin_SUO=np.concatenate([averages.origin_SUO(level_SU), log_lift_SUW], axis=2),
         level_SU=level_SU,
+        log_lift_SUW=log_lift_SUW,
         season_SXW=_season_SXW(demand_ST, sold_ST & panel.in_stock_ST, season=M),
         demand_ST=demand_ST,
         censored_ST=censored_ST,
@@ -170,6 +182,21 @@ def calendar_features(calendar: Calendar, *, num_periods: int, yearly: bool) -> 
         year_X = (day_X - day_X.astype("datetime64[Y]")).astype(np.int64) / 365.25
         out_XK[:, 9:13] = _circle(year_X, harmonics=2)
     return out_XK
+
+
+def plain_level_S(features: SeriesFeatures) -> FloatArray:
+    """Usual demand of a plain period: the level at the end of history without promoted periods and holidays, units.
+
+    Decayed as the level is. One period at the level is mixed in: it decides where no period was plain.
+    """
+    T = features.demand_ST.shape[1]
+    half_life = _HALF_LIVES[1 if features.season_periods > 1 else 7][_LEVEL]
+    recent_T = 0.5 ** ((T - 1 - np.arange(T)) / half_life)
+    plain_ST = 1.0 - features.promotion_SXP[:, :T].max(axis=2, initial=0.0)
+    plain_ST = plain_ST * (1.0 - features.holiday_X[:T]) * ~features.censored_ST
+    weight_ST = recent_T * plain_ST * (np.arange(T) >= features.first_sale_S[:, None])
+    sums_S = (weight_ST * features.demand_ST).sum(axis=1) + PRIOR_PERIODS * features.level_SU[:, T]
+    return np.asarray(sums_S / (weight_ST.sum(axis=1) + PRIOR_PERIODS), dtype=np.float32)
 
 
 def _circle(turn_X: npt.NDArray[np.float64], *, harmonics: int) -> npt.NDArray[np.float64]:
@@ -209,6 +236,19 @@ def _season_SXW(demand_ST: FloatArray, counts_ST: BoolArray, *, season: int) -> 
     return out_SXW
 
 
+def _log_lift_SUW(
+    panel: DemandPanel, demand_ST: FloatArray, *, level_SU: FloatArray, counts_ST: BoolArray
+) -> FloatArray:
+    """Log of decayed average demand before each origin, without and with promotion, over the level."""
+    half_life = _PROMOTED_HALF_LIFE[panel.calendar.period_days]
+    promoted_ST = panel.promotion_SXP[:, : panel.num_periods].max(axis=2, initial=0.0)
+    columns = []
+    for weight_ST in ((1.0 - promoted_ST) * counts_ST, promoted_ST * counts_ST):
+        sums_SU, weights_SU = _decayed_sums(demand_ST, weight_ST.astype(np.float32), half_life=half_life)
+        columns.append(np.log((sums_SU / level_SU + _PROMOTED_PRIOR) / (weights_SU + _PROMOTED_PRIOR)))
+    return np.stack(columns, axis=2).astype(np.float32)
+
+
 class _Averages:
     """Running averages of one panel. Periods before the first sale count only as long as there was none."""
 
@@ -240,9 +280,12 @@ class _Averages:
         relative_ST = np.abs(self.sales_ST / level_SU[:, 1:] - 1.0)
         spread_SU, _ = _decayed_sums(relative_ST, self.since_ST, half_life=half_life)
         weights_SU = weights_SU + PRIOR_PERIODS
+        ever_sums_SU, ever_weights_SU = _decayed_sums(self.sales_ST, self.since_ST, half_life=np.inf)
+        ever_SU = (ever_sums_SU + level_SU) / (ever_weights_SU + 1.0)
         channels = [
             np.log(level_SU) / 3.0,
             *ratios,
+            np.log((ever_SU + 0.1 * level_SU) / (1.1 * level_SU)),
             often_SU / weights_SU,
             np.log1p(spread_SU / weights_SU),
             np.log1p(self.age_SU) / 5.0,

@@ -23,6 +23,7 @@ ORIGINS_PER_CROP = 8
 _CUMULATIVE_WEIGHT, _MEAN_WEIGHT = 0.5, 0.2
 _WARM_UP, _LAST_RATE, _FINISH_RATE = 0.15, 0.01, 0.1
 _CLIP_NORM = 1.0
+_EMBEDDING_PACE = 4.0
 _AVERAGE_DECAY = 0.99
 
 
@@ -122,7 +123,7 @@ class Fitting:
         self._call = network if parallel is None else parallel
         self._add = add_over_workers
         self._levels_Q = torch.tensor(network.shape.levels, device=device)
-        self._optimizer = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=1e-4)
+        self._optimizer = _make_optimizer(network, learning_rate=plan.learning_rate)
         self._average = _copy(network.state_dict())
         self._steps = 0
         self._validation = [self._windows(features) for features in validation]
@@ -155,7 +156,7 @@ class Fitting:
         row = EpochRow(
             epoch=len(self.history) + 1,
             phase="finish" if finishing else "learn",
-            learning_rate=float(self._optimizer.param_groups[0]["lr"]),
+            learning_rate=float(self._optimizer.param_groups[-1]["lr"]),
             seconds=time.perf_counter() - began_s,
             train_loss=total,
             train_marginal=marginal,
@@ -249,7 +250,7 @@ class Fitting:
             cosine = 0.5 * (1.0 + math.cos(math.pi * max(falling, 0.0)))
             factor = max(_LAST_RATE, min(share / _WARM_UP, 1.0) * cosine)
         for group in self._optimizer.param_groups:
-            group["lr"] = self.plan.learning_rate * max(factor, 1e-6)
+            group["lr"] = self.plan.learning_rate * group["pace"] * max(factor, 1e-6)
 
     def _judge(self) -> tuple[float, float]:
         """Loss and WQL of the averaged weights on the validation tail."""
@@ -278,6 +279,14 @@ class Fitting:
         """Start of the tail, and one and two quarters into it."""
         start, tail = self.plan.end - self.plan.tail, self.plan.tail
         return np.unique(np.array([start, start + tail // 4, start + tail // 2], dtype=np.int64))
+
+
+def _make_optimizer(network: DemandNetwork, *, learning_rate: float) -> torch.optim.AdamW:
+    """AdamW; a series' own embedding is seen in few steps and takes longer ones."""
+    own = list(network.series.parameters())
+    rest = [parameter for name, parameter in network.named_parameters() if not name.startswith("series.")]
+    groups = [{"params": own, "pace": _EMBEDDING_PACE}, {"params": rest, "pace": 1.0}]
+    return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=1e-4)
 
 
 def _copy(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -12,11 +12,11 @@ from torch import nn
 from torch.nn import functional
 
 from forecasting.features import NUM_ORIGIN
-from forecasting.windows import Batch, num_ahead_channels, num_history_channels
+from forecasting.windows import AheadChannels, Batch, num_ahead_channels, num_history_channels
 
 NUM_HEADS = 4
 _EMBEDDING = 8
-_UNKNOWN = 0
+UNKNOWN_ROW = 0
 """Row of the embedding tables for a series or category that training has not seen."""
 
 
@@ -79,14 +79,19 @@ class DemandNetwork(nn.Module):
         read_BKHD = self.attention(batch, hidden_BLD=hidden_BLD, state_BKD=state_BKD)
         entered = self.enter_origin(origin_BKD)[:, :, None] + self.enter_ahead(ahead_BKHG) + self.enter_read(read_BKHD)
         first = functional.gelu(entered)
-        return self.heads(first + functional.gelu(self.middle(first)), log_base_BKH=batch.ahead_BKHG[..., -1])
+        return self.heads(first + functional.gelu(self.middle(first)), log_base_BKH=self._log_base(batch))
+
+    def _log_base(self, batch: Batch) -> torch.Tensor:
+        """Log of weekday average times the lift of promotions, over the level: where the mean starts from."""
+        place = AheadChannels.of(self.shape.num_promotions)
+        return batch.ahead_BKHG[..., place.promotions.stop - 1] + batch.ahead_BKHG[..., place.calendar.stop - 1]
 
     def _series_embedding(self, batch: Batch) -> torch.Tensor:
         row_B = batch.series_row_B
         if self.training:
             # Hiding some series teaches the unknown row what an unseen series looks like.
             hidden_B = torch.rand(row_B.shape, device=row_B.device) < self.series_dropout
-            row_B = torch.where(hidden_B, torch.full_like(row_B, _UNKNOWN), row_B)
+            row_B = torch.where(hidden_B, torch.full_like(row_B, UNKNOWN_ROW), row_B)
         return self.series(row_B)
 
     def _horizon(self, horizon: int, *, device: torch.device) -> torch.Tensor:
@@ -163,7 +168,7 @@ class QuantileHeads(nn.Module):
         nn.init.constant_(self.steps.bias, math.log(math.expm1(2.0 / num_levels)))
 
     def forward(self, hidden: torch.Tensor, *, log_base_BKH: torch.Tensor) -> Prediction:
-        """Outputs over the level; ``log_base_BKH`` is the seasonal average's log ratio, where the mean starts from."""
+        """Outputs over the level; ``log_base_BKH`` is where the mean starts from."""
         mean_BKH = torch.exp((self.mean(hidden)[..., 0] + log_base_BKH).clamp(-7.0, 5.0))
         steps = functional.softplus(self.steps(hidden)) * mean_BKH[..., None]
         marginal, cumulative = steps.split(self.num_levels, dim=-1)

@@ -25,7 +25,7 @@ from forecasting.model import NUM_HEADS, DemandNetwork, NetworkShape, Prediction
 from forecasting.vocabulary import Vocabulary
 from forecasting.windows import Windows
 
-_FORMAT = 1
+_FORMAT = 2
 
 _GROUP_SERIES = 512
 _BATCH_ELEMENTS = 2_000_000

@@ -27,8 +27,30 @@ def num_history_channels(num_promotions: int) -> int:
 
 
 def num_ahead_channels(num_promotions: int) -> int:
-    """G: known flag, promotions, holidays of three periods, calendar, season over level."""
-    return 1 + num_promotions + 3 + NUM_CALENDAR + 1
+    """G: known flag, promotions and their lift, holidays of three periods, calendar, season over level."""
+    return 1 + num_promotions + 1 + 3 + NUM_CALENDAR + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AheadChannels:
+    """Where the known-ahead channels lie along G.
+
+    The first one is the known flag, the last of promotions the lift, the last of calendar the season.
+    """
+
+    promotions: slice
+    holidays: slice
+    calendar: slice
+
+    @classmethod
+    def of(cls, num_promotions: int) -> "AheadChannels":
+        """Places for a number of promotion channels."""
+        holidays, calendar = 2 + num_promotions, 2 + num_promotions + 3
+        return cls(
+            promotions=slice(1, holidays),
+            holidays=slice(holidays, calendar),
+            calendar=slice(calendar, calendar + NUM_CALENDAR + 1),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +106,7 @@ class Windows:
         self._origin_NUO = self._padded(features.origin_SUO)
         self._level_NU = self._padded(features.level_SU[:, :, None])[:, :, 0]
         self._season_NXW = self._padded(features.season_SXW)
+        self._log_lift_NUW = self._padded(features.log_lift_SUW)
         self._demand_NT = self._padded(features.demand_ST[:, :, None])[:, :, 0]
         self._censored_NT = self._padded(features.censored_ST[:, :, None])[:, :, 0] > 0
         self._series_row_N = torch.from_numpy(np.array(features.series_row_S)).to(device)
@@ -147,10 +170,12 @@ class Windows:
         # The average counts one period at the level, so that a weekday seen once or never is near it.
         relative_BKH = (season_BKHW[..., 0] / level_BK[..., None] + 1.0) / (season_BKHW[..., 1] + 1.0)
         log_season_BKH = torch.log((relative_BKH + 0.05) / 1.05)
+        promotion_BKHP = self._promotion_NXP[row_B11, period_BKH] * known_BKH
         return torch.cat(
             [
                 known_BKH,
-                self._promotion_NXP[row_B11, period_BKH] * known_BKH,
+                promotion_BKHP,
+                self._log_lift_BKH(row_B11, origin_BK, promotion_BKHP)[..., None],
                 holiday_BKHW[..., :2] * known_BKH,
                 holiday_BKHW[..., 2:] * next_known_BKH,
                 self._calendar_XK[period_BKH],
@@ -158,6 +183,15 @@ class Windows:
             ],
             dim=-1,
         )
+
+    def _log_lift_BKH(
+        self, row_B11: torch.Tensor, origin_BK: torch.Tensor, promotion_BKHP: torch.Tensor
+    ) -> torch.Tensor:
+        """What this series usually sold at such a promotion, or without any: log over level."""
+        plain_BK1, promoted_BK1 = self._log_lift_NUW[row_B11[:, :, 0], origin_BK].split(1, dim=-1)
+        if not promotion_BKHP.shape[-1]:
+            return plain_BK1.expand(promotion_BKHP.shape[:-1])
+        return torch.lerp(plain_BK1, promoted_BK1, promotion_BKHP.amax(dim=-1))
 
     def draw(
         self, rng: np.random.Generator, *, crops_per_series: int, origins_per_crop: int, batch_size: int, end: int
