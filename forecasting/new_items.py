@@ -113,9 +113,8 @@ class SimilarItems:
         The weight in periods is that of a gamma prior for demand of the given dispersion:
         dispersion / (level x relative variance of the level).
         """
-        log_S = self.mean_log + similarity_SR(items, self.known, traits=self.traits, neighbours=neighbours) @ (
-            self.weight_R
-        )
+        similarity = similarity_SR(items, self.known, traits=self.traits, neighbours=neighbours)
+        log_S = self.mean_log + similarity @ self.weight_R
         level_S = _units(log_S, offset=self.offset, greatest=self.greatest)
         variance_S = np.maximum(level_S, self.offset) * np.expm1(min(self.log_spread, 3.0) ** 2)
         periods_S = np.clip(self.dispersion / np.maximum(variance_S, 1e-9), *_PERIODS_RANGE)
@@ -233,8 +232,9 @@ def _shared_neighbours_SR(index: SeriesIndex, known: SeriesIndex, *, neighbours:
         for s, item in enumerate(part.item_ids_S.tolist()):
             if item in row_of:
                 out_SC[s, column_I[neighbours.item_IK[row_of[item]]]] = neighbours.score_IK[row_of[item]]
-                out_SC[s, column_I[row_of[item]]] = 1.0
-        length_S1 = np.sqrt((out_SC[:, :-1] ** 2).sum(axis=1, keepdims=True))
+                out_SC[s, -1] = 0.0
+                out_SC[s, column_I[row_of[item]]] = 1.0  # in the last column if it is not known itself
+        length_S1 = np.sqrt((out_SC**2).sum(axis=1, keepdims=True))
         return out_SC[:, :-1] / np.maximum(length_S1, 1e-9)
 
     return lists_SC(index) @ lists_SC(known).T
@@ -257,17 +257,16 @@ def launch_level_S(panel: DemandPanel) -> FloatArray:
 def pooled_dispersion(panel: DemandPanel) -> float:
     """Variance of the sales of a week over their mean, over all series since their first sale; at least 1."""
     week = panel.calendar.num_periods(7)
-    first_S = -(-panel.first_sale_S // week) * week
-    since_ST = (np.arange(panel.num_periods) >= first_S[:, None]) & panel.in_stock_ST
-    num_weeks = panel.num_periods // week
-    cut = slice(0, num_weeks * week)
-    sums_SW = (panel.sales_ST * since_ST)[:, cut].reshape(-1, num_weeks, week).sum(axis=2)
-    whole_SW = since_ST[:, cut].reshape(-1, num_weeks, week).all(axis=2)
+    shape = (panel.num_series, panel.num_periods // week, week)
+    cut = slice(0, shape[1] * week)
+    counts_ST = (np.arange(panel.num_periods) >= panel.first_sale_S[:, None]) & panel.in_stock_ST
+    whole_SW = counts_ST[:, cut].reshape(shape).all(axis=2)
+    sums_SW = panel.sales_ST[:, cut].reshape(shape).sum(axis=2) * whole_SW
     count_S1 = whole_SW.sum(axis=1, keepdims=True)
-    mean_S1 = (sums_SW * whole_SW).sum(axis=1, keepdims=True) / np.maximum(count_S1, 1)
+    mean_S1 = sums_SW.sum(axis=1, keepdims=True) / np.maximum(count_S1, 1)
     variance = float((((sums_SW - mean_S1) * whole_SW) ** 2).sum())
-    freedom_mean = float((np.maximum(count_S1 - 1, 0) * mean_S1).sum())
-    return max(variance / freedom_mean, 1.0) if freedom_mean > 0 else 1.0
+    expected = float((np.maximum(count_S1 - 1, 0) * mean_S1).sum())
+    return max(variance / expected, 1.0) if expected > 0 else 1.0
 
 
 def reference_rows(index: SeriesIndex, *, usable_S: npt.NDArray[np.bool_]) -> IntArray:

@@ -4,7 +4,7 @@ Shapes: S series, T history periods, K origins, H horizon, Q quantile levels.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class Forecaster:
     """Quantile forecasts of demand for any series, seen in training or not.
 
     A series that training has not seen is read by its history, category and covariates. One without any history is
-    expected to sell like its category; one that has been there for long and never sold fades towards zero.
+    expected to sell like similar ones; one that has been there for long and never sold fades towards zero.
 
     Parameters
     ----------
@@ -89,29 +89,36 @@ class Forecaster:
             raise ValueError(f"horizon must be in 1..{self.horizon}, the horizon of training; got {horizon}")
         distinct, position = np.unique(wanted, return_inverse=True)
         out = _Output(panel.num_series, num_origins=len(distinct), horizon=horizon, levels=self.levels)
-        self.vocabulary.check_periods(panel)
-        known = self.vocabulary.rows(panel.index)
-        for first in range(0, panel.num_series, _GROUP_SERIES):
-            rows = np.arange(first, min(first + _GROUP_SERIES, panel.num_series))
-            group = self.vocabulary.aligned(panel.take(rows))
-            features = make_features(group, known=known.take(rows), yearly=self.vocabulary.yearly)
-            self._predict_group(features, origins=distinct, horizon=horizon, out=out, first_row=first)
+        for rows, features in self.read(panel, group_series=_GROUP_SERIES):
+            self._predict_group(features, origins=distinct, horizon=horizon, out=out, first_row=int(rows[0]))
         return [out.forecast(int(k)) for k in position]
 
+    def read(self, panel: DemandPanel, *, group_series: int) -> Iterator[tuple[IntArray, SeriesFeatures]]:
+        """What the network reads of a panel, so many series at a time: their rows and inputs.
+
+        Raises
+        ------
+        DataError
+            As :meth:`predict`.
+        """
+        self.vocabulary.check_periods(panel)
+        known = self.vocabulary.rows(panel.index, price_S=panel.price_ST[:, 0])
+        for first in range(0, panel.num_series, group_series):
+            rows = np.arange(first, min(first + group_series, panel.num_series))
+            group = self.vocabulary.aligned(panel.take(rows))
+            yield rows, make_features(group, known=known.take(rows), yearly=self.vocabulary.yearly)
+
     def save(self, folder: Path) -> None:
-        """Write weights (safetensors), settings (JSON) and ids (Parquet) into an existing folder."""
-        vocabulary = asdict(self.vocabulary)
-        ids = {"item_id": vocabulary.pop("item_ids"), "location_id": vocabulary.pop("location_ids")}
+        """Write weights (safetensors), settings (JSON) and series (Parquet) into an existing folder."""
         document = {
             "format": _FORMAT,
             "shape": asdict(self.network.shape),
-            "vocabulary": vocabulary,
+            "vocabulary": self.vocabulary.document(),
             "history": [asdict(row) for row in self.history],
         }
         weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
         save_file(weights, str(folder / "weights.safetensors"))
-        table = pa.table({name: pa.array(values, pa.string()) for name, values in ids.items()})
-        pq.write_table(table, folder / "series.parquet")
+        pq.write_table(self.vocabulary.series_table(), folder / "series.parquet")
         (folder / "forecaster.json").write_text(json.dumps(document, indent=2) + "\n")
 
     @classmethod
@@ -128,7 +135,7 @@ class Forecaster:
             if document["format"] != _FORMAT:
                 raise ValueError(f"format {document['format']}, this version reads {_FORMAT}")
             weights = load_file(str(folder / "weights.safetensors"))
-            return _restore(document, ids=pq.read_table(folder / "series.parquet"), weights=weights)
+            return _restore(document, series=pq.read_table(folder / "series.parquet"), weights=weights)
         except (OSError, SafetensorError, RuntimeError, LookupError, TypeError, ValueError) as error:
             raise ArtifactError(
                 f"forecaster in {folder} cannot be read ({type(error).__name__}: {str(error)[:200]}); "
@@ -180,11 +187,8 @@ def _units(value_BK: torch.Tensor) -> FloatArray:
     return value_BK.clamp_min(0.0).transpose(0, 1).cpu().numpy()
 
 
-def _restore(document: dict[str, Any], *, ids: pa.Table, weights: dict[str, torch.Tensor]) -> Forecaster:
-    stored: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in document["vocabulary"].items()}
-    vocabulary = Vocabulary(
-        item_ids=tuple(ids["item_id"].to_pylist()), location_ids=tuple(ids["location_id"].to_pylist()), **stored
-    )
+def _restore(document: dict[str, Any], *, series: pa.Table, weights: dict[str, torch.Tensor]) -> Forecaster:
+    vocabulary = Vocabulary.restore(document["vocabulary"], series=series)
     shape = NetworkShape(**(document["shape"] | {"levels": tuple(document["shape"]["levels"])}))
     network = restore_network(shape, weights=weights)
     return Forecaster(network, vocabulary=vocabulary, history=tuple(EpochRow(**row) for row in document["history"]))

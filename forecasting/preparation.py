@@ -17,9 +17,10 @@ from forecasting.features import check_finite
 from forecasting.fitting import ORIGINS_PER_CROP, FitPlan, Fitting
 from forecasting.learning_curve import EpochRow
 from forecasting.model import DemandNetwork, NetworkShape, restore_network
+from forecasting.new_items import fit_similar_items, launch_level_S, pooled_dispersion, reference_rows
 from forecasting.predict import Forecaster
 from forecasting.rows import SharedInputs, features_of_table, series_table
-from forecasting.vocabulary import Vocabulary
+from forecasting.vocabulary import Vocabulary, make_traits
 
 MAX_VALIDATION_SERIES = 2_000
 _SHORTEST_HISTORY = 4
@@ -86,19 +87,22 @@ def make_start(panel: DemandPanel, *, settings: Settings, warm_start: Forecaster
 
 
 def make_vocabulary(panel: DemandPanel) -> Vocabulary:
-    """Names of a panel; a category's level is the median over its series of mean sales since the first sale."""
-    since_ST = (np.arange(panel.num_periods) >= panel.first_sale_S[:, None]) & panel.in_stock_ST
-    mean_S = (panel.sales_ST * since_ST).sum(axis=1) / np.maximum(since_ST.sum(axis=1), 1)
-    sold_S = since_ST.any(axis=1)
-    category_ids, category_S = np.unique(panel.index.category_ids_S, return_inverse=True)
-    usual = float(np.median(mean_S[sold_S])) if sold_S.any() else 0.0
-    levels = [mean_S[sold_S & (category_S == c)] for c in range(len(category_ids))]
+    """Names of a panel, and the level that series similar to each one sold at, itself left out."""
+    traits = make_traits(panel.index, price_S=panel.price_ST[:, 0])
+    references = reference_rows(panel.index, usable_S=panel.first_sale_S < panel.num_periods)
+    similar = fit_similar_items(
+        traits.take(references),
+        level_S=launch_level_S(panel)[references],
+        dispersion=pooled_dispersion(panel),
+    )
+    prior_level_S = similar.prior(traits).level_S
+    prior_level_S[references] = similar.left_out_level_R
     return Vocabulary(
         item_ids=tuple(panel.index.item_ids_S.tolist()),
         location_ids=tuple(panel.index.location_ids_S.tolist()),
-        category_ids=tuple(category_ids.tolist()),
-        category_levels=tuple(float(np.median(level_S)) if len(level_S) else usual for level_S in levels),
-        usual_level=usual,
+        prior_levels=tuple(prior_level_S.tolist()),
+        category_ids=tuple(np.unique(panel.index.category_ids_S).tolist()),
+        similar=similar,
         promotion_names=panel.promotion_names,
         period_days=panel.calendar.period_days,
         yearly=panel.num_periods * panel.calendar.period_days >= _DAYS_FOR_YEARLY,
@@ -169,6 +173,17 @@ def fit_in_process(
 
     On one worker the numbers are those of :func:`forecasting.train.fit_forecaster`.
     """
+    return fit_and_hold_out(panel, settings=settings, warm_start=warm_start, on_epoch=on_epoch)[0]
+
+
+def fit_and_hold_out(
+    panel: DemandPanel,
+    *,
+    settings: Settings,
+    warm_start: Forecaster | None = None,
+    on_epoch: Callable[[EpochRow], None] = lambda row: None,
+) -> tuple[Forecaster, Forecaster | None]:
+    """As :func:`fit_in_process`; and the forecaster as it was before it learned from the validation periods."""
     start = make_start(panel, settings=settings, warm_start=warm_start)
     table = series_table(panel, known=start.vocabulary.rows(panel.index), seed=settings.seed)
     network = restore_network(start.shape, weights=start.weights)
@@ -177,4 +192,5 @@ def fit_in_process(
     fitting = Fitting(network, plan=start.plan, validation=[sample], device=torch.device("cpu"))
     while not fitting.is_done:
         on_epoch(fitting.run_epoch([features]))
-    return make_forecaster(start, weights=fitting.best, history=fitting.history)
+    held_out = fitting.judged and make_forecaster(start, weights=fitting.judged, history=fitting.history)
+    return make_forecaster(start, weights=fitting.best, history=fitting.history), held_out

@@ -14,8 +14,9 @@ from cluster.config import Settings, load_settings
 from cluster.dataset import Dataset, load_dataset, open_dataset
 from cluster.shards import run_here
 from forecasting.model import DemandNetwork, NetworkShape
+from forecasting.new_items import fit_similar_items
 from forecasting.predict import Forecaster
-from forecasting.vocabulary import Vocabulary
+from forecasting.vocabulary import Vocabulary, make_traits
 from recsys.interactions import make_interactions
 from recsys.models.blend import RECENT, Blend
 from recsys.models.neighbours import NeighbourModel
@@ -93,9 +94,9 @@ def make_forecaster(dataset: Dataset, settings: Settings, *, seed: int) -> Forec
     vocabulary = Vocabulary(
         item_ids=tuple(index.item_ids_S.tolist()),
         location_ids=tuple(index.location_ids_S.tolist()),
+        prior_levels=(2.0,) * len(index),
         category_ids=categories,
-        category_levels=(2.0,) * len(categories),
-        usual_level=2.0,
+        similar=fit_similar_items(make_traits(index, price_S=None), level_S=np.full(len(index), 2.0, dtype=np.float32)),
         promotion_names=dataset.promotion_names,
         period_days=1,
         yearly=False,

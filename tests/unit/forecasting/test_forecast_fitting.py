@@ -137,15 +137,14 @@ def test_a_refit_of_another_shape_is_refused() -> None:
         make_start(panel, settings=small_settings("forecast.hidden=8"), warm_start=untrained_forecaster(panel))
 
 
-def test_the_vocabulary_knows_each_categorys_usual_level() -> None:
+def test_the_vocabulary_expects_of_each_series_what_the_others_sell() -> None:
     panel = make_panel(num_series=4)
     vocabulary = make_vocabulary(panel)
-    means = []
-    for s in (0, 2):
-        counts = panel.in_stock_ST[s] & (np.arange(60) >= panel.first_sale_S[s])
-        means.append(panel.sales_ST[s][counts].mean())
     assert vocabulary.category_ids == ("c0", "c1")
-    assert vocabulary.category_levels[0] == pytest.approx(np.median(means), rel=1e-5)
+    assert len(vocabulary.prior_levels) == 4
+    louder = replace(panel, sales_ST=np.where(np.arange(4)[:, None] == 1, 10, 1) * panel.sales_ST)
+    change = np.array(make_vocabulary(louder).prior_levels) / np.array(vocabulary.prior_levels)
+    assert (change[[0, 2, 3]] > 1).all()
     assert not vocabulary.yearly
     assert make_vocabulary(make_panel(num_periods=110, period_days=7)).yearly
 
