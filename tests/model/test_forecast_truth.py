@@ -8,6 +8,7 @@ from forecast_panels import make_panel
 
 from cluster.config import Settings, load_settings
 from cluster.panel import DemandPanel
+from forecasting.explain import CALENDAR, GROUPS, PROMOTIONS, explain_forecast
 from forecasting.predict import Forecaster
 from forecasting.preparation import fit_in_process
 
@@ -67,6 +68,30 @@ def test_a_promotion_doubles_demand_and_never_lowers_it(panel: DemandPanel, fore
     assert full.mean_SH.mean() / without.mean_SH.mean() == pytest.approx(2.0, rel=0.15)
     assert (full.cumulative_SHQ >= half.cumulative_SHQ).all()
     assert (half.cumulative_SHQ >= without.cumulative_SHQ).all()
+
+
+def test_half_of_a_promoted_forecast_is_explained_by_the_promotion(panel: DemandPanel, forecaster: Forecaster) -> None:
+    promotions = GROUPS.index(PROMOTIONS)
+    full = explain_forecast(forecaster, with_promotion(panel, since=NUM_PERIODS, intensity=1.0), periods=HORIZON)
+    share_S = full.units_SG[:, promotions] / full.forecast_S
+    assert share_S.mean() == pytest.approx(0.5, abs=0.04)
+    assert share_S == pytest.approx(0.5, abs=0.15)
+    without = explain_forecast(forecaster, with_promotion(panel, since=NUM_PERIODS, intensity=0.0), periods=HORIZON)
+    assert np.abs(without.units_SG[:, promotions] / without.forecast_S).max() < 0.01
+    # Usual demand is that of days without promotion.
+    assert without.forecast_S.sum() / without.base_S.sum() == pytest.approx(1.0, abs=0.07)
+    assert full.base_S.sum() == pytest.approx(without.base_S.sum())
+
+
+def test_weekends_are_explained_by_the_calendar(panel: DemandPanel, forecaster: Forecaster) -> None:
+    usual_week = (5 * 1.0 + 2 * 1.6) / 7
+    plain = with_promotion(panel, since=NUM_PERIODS - HORIZON, intensity=0.0)
+    for period, truth in ((NUM_PERIODS - 7, 1.0 / usual_week), (NUM_PERIODS - 2, 1.6 / usual_week)):
+        day = explain_forecast(forecaster, plain.until(period), periods=1)
+        calendar = day.units_SG[:, GROUPS.index(CALENDAR)].sum()
+        assert 1 + calendar / (day.forecast_S.sum() - calendar) == pytest.approx(truth, rel=0.08)
+    week = explain_forecast(forecaster, with_promotion(panel, since=NUM_PERIODS, intensity=0.0), periods=7)
+    assert abs(week.units_SG[:, GROUPS.index(CALENDAR)].sum() / week.forecast_S.sum()) < 0.04
 
 
 def test_quantiles_of_days_and_sums_hold_what_they_promise(panel: DemandPanel, forecaster: Forecaster) -> None:

@@ -9,7 +9,14 @@ from forecast_panels import make_panel
 
 from cluster.errors import DataError
 from cluster.panel import Calendar, DemandPanel
-from forecasting.features import PRIOR_PERIODS, KnownRows, SeriesFeatures, calendar_features, make_features
+from forecasting.features import (
+    PRIOR_PERIODS,
+    KnownRows,
+    SeriesFeatures,
+    calendar_features,
+    make_features,
+    plain_level_S,
+)
 from forecasting.rows import SharedInputs, features_of_columns, features_of_table, make_columns, series_table
 
 
@@ -108,3 +115,24 @@ def test_the_way_through_a_table_keeps_every_feature(num_promotions: int) -> Non
     for name in ("own_STC", "origin_SUO", "demand_ST", "promotion_SXP", "first_sale_S", "censored_ST"):
         np.testing.assert_array_equal(getattr(part, name), getattr(direct, name)[rows], err_msg=name)
         np.testing.assert_array_equal(getattr(back, name), getattr(part, name), err_msg=name)
+
+
+@pytest.mark.parametrize("period_days", [1, 7])
+def test_the_plain_level_leaves_out_what_was_promoted_a_holiday_or_out_of_stock(period_days: int) -> None:
+    panel = make_panel(num_series=3, num_periods=40, num_promotions=2, period_days=period_days)
+    promotion_SXP = panel.promotion_SXP.copy()
+    promotion_SXP[1] = 1.0
+    promotion_SXP[2, 30, 0] = 0.5
+    panel = replace(panel, promotion_SXP=promotion_SXP)
+    features = features_of(panel)
+    decay = 0.5 ** (1 / {1: 28, 7: 9}[period_days])
+    wanted = []
+    for s in range(3):
+        total, weights = PRIOR_PERIODS * features.level_SU[s, 40], PRIOR_PERIODS
+        for t in range(panel.first_sale_S[s], 40):
+            plain = (1 - promotion_SXP[s, t].max()) * (1 - panel.holiday_X[t]) * panel.in_stock_ST[s, t]
+            total += decay ** (39 - t) * plain * panel.sales_ST[s, t]
+            weights += decay ** (39 - t) * plain
+        wanted.append(total / weights)
+    np.testing.assert_allclose(plain_level_S(features), wanted, rtol=1e-5)
+    assert wanted[1] == pytest.approx(features.level_SU[1, 40])

@@ -1,5 +1,8 @@
 """Crops: what they gather, and where their origins may lie."""
 
+from dataclasses import replace
+from datetime import date
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,7 @@ from hypothesis import strategies as st
 
 from cluster.panel import DemandPanel
 from forecasting.features import KnownRows, make_features
-from forecasting.windows import CropPlan, Windows
+from forecasting.windows import AheadChannels, CropPlan, Windows, num_ahead_channels
 
 
 def windows_of(panel: DemandPanel, *, context: int = 8, horizon: int = 5) -> Windows:
@@ -44,6 +47,27 @@ def test_promotions_are_read_up_to_the_notice_and_not_beyond() -> None:
     assert known.tolist() == [1.0] * NOTICE + [0.0] * 4
     np.testing.assert_array_equal(promotion[:NOTICE], panel.promotion_SXP[0, 18 : 18 + NOTICE, 0])
     assert (promotion[NOTICE:] == 0).all()
+
+
+def test_known_ahead_channels_lie_where_they_are_said_to() -> None:
+    panel = make_panel(num_periods=30, num_promotions=2)
+    channels = AheadChannels.of(2)
+    places = {
+        "known": slice(0, channels.promotions.start),
+        "promotions": channels.promotions,
+        "holidays": channels.holidays,
+        "calendar": slice(channels.holidays.stop, num_ahead_channels(2)),
+    }
+    assert places["calendar"] == channels.calendar
+
+    def changed(other: DemandPanel) -> set[str]:
+        plan = CropPlan(row_B=np.array([0]), start_B=np.array([8]), origin_BK=np.array([[24]]))
+        ahead, mine = (windows_of(p).cut(plan, target_end=30).ahead_BKHG for p in (panel, other))
+        return {name for name, place in places.items() if not torch.equal(ahead[..., place], mine[..., place])}
+
+    assert changed(replace(panel, promotion_SXP=1 - panel.promotion_SXP)) == {"promotions"}
+    assert changed(replace(panel, holiday_X=1 - panel.holiday_X)) == {"holidays"}
+    assert changed(replace(panel, calendar=replace(panel.calendar, start_on=date(2023, 1, 5)))) == {"calendar"}
 
 
 @given(num_periods=st.integers(2, 50), context=st.integers(2, 20), seed=st.integers(0, 5))
