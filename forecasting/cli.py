@@ -1,4 +1,4 @@
-"""``restock train forecaster`` and ``restock backtest forecast``; the root mounts these functions as commands."""
+"""``restock train forecaster``, ``backtest forecast`` and ``explain forecast``; the root mounts these functions."""
 
 import json
 from dataclasses import asdict
@@ -12,14 +12,16 @@ from rich.table import Table
 from cluster.artifacts import StoredVersion, open_store, publish_model
 from cluster.config import Settings, load_settings
 from cluster.dataset import Dataset, open_dataset
-from cluster.errors import DataError
+from cluster.errors import ConfigError, DataError
 from cluster.options import ConfigOption, JsonOption, SetOption, UntilOption, day_of
-from cluster.panel import DemandPanel
+from cluster.panel import DemandPanel, IntArray
 from cluster.progress import Stage, stage
 from cluster.runtime import connect
+from cluster.schema import DEFAULT_LOCATION
 from forecasting.learning_curve import EpochRow
 
 if TYPE_CHECKING:
+    from forecasting.explain import Attribution
     from forecasting.predict import Forecaster
 
 NAME = "forecaster"
@@ -86,6 +88,74 @@ def backtest_forecast(
         print(json.dumps({"origins_on": origin_dates, "trained_until_on": origin_dates[0], "rows": rows}))
         return
     _show(rows, columns=_SCORE_COLUMNS, title=f"forecasts from {', '.join(origin_dates)}")
+
+
+def explain_series(
+    item: Annotated[str, typer.Option("--item", help="Item to explain.")],
+    location: Annotated[str, typer.Option("--location", help="Its location.")] = DEFAULT_LOCATION,
+    periods: Annotated[
+        int | None, typer.Option("--periods", min=1, help="Periods to sum over; default: the forecaster's horizon.")
+    ] = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="First day to forecast, YYYY-MM-DD; default: the one after history.")
+    ] = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Split a series' forecast into usual demand and what each input adds to it."""
+    from forecasting.explain import explain_forecast  # here: torch takes seconds to import
+    from forecasting.predict import Forecaster
+
+    settings = load_settings(config, overrides=overrides or ())
+    dataset = open_dataset(settings)
+    day = day_of(as_of, option="--as-of")
+    view = dataset.panel(until=dataset.num_periods if day is None else dataset.calendar.period_of(day))
+    view = view.take(_row_of(view, item=item, location=location))
+    on_date = day or dataset.calendar.date_on(view.num_periods)
+    stored = open_store(settings).load_as_of(NAME, on_date)
+    forecaster = Forecaster.load(stored.folder)
+    asked = _periods_within(periods, horizon=forecaster.horizon)
+    attribution = explain_forecast(forecaster, view, periods=asked)
+    facts = {"item_id": item, "location_id": location, "as_of": str(on_date), "periods": asked}
+    _show_attribution(attribution, facts=facts | {"version": stored.version}, as_json=as_json)
+
+
+def _row_of(view: DemandPanel, *, item: str, location: str) -> IntArray:
+    rows = view.index.positions([item], [location])
+    if rows[0] < 0:
+        raise DataError(
+            f"no item {item!r} at location {location!r} among the {view.num_series} series of the dataset; "
+            "check both ids, or raise data.max_series"
+        )
+    return rows
+
+
+def _periods_within(periods: int | None, *, horizon: int) -> int:
+    if periods is not None and periods > horizon:
+        raise ConfigError(
+            f"--periods {periods}: the forecaster looks {horizon} periods ahead; ask for at most {horizon}"
+        )
+    return periods or horizon
+
+
+def _show_attribution(attribution: "Attribution", *, facts: dict[str, Any], as_json: bool) -> None:
+    usual, forecast = float(attribution.base_S[0]), float(attribution.forecast_S[0])
+    added = dict(zip(attribution.groups, attribution.units_SG[0].tolist(), strict=True))
+    if as_json:
+        print(json.dumps(facts | {"usual_qty": usual, "added_qty": added, "forecast_qty": forecast}))
+        return
+    title = "item {item_id} at {location_id}, {periods} periods from {as_of}, forecaster {version}".format(**facts)
+    table = Table()
+    for column in ("what", "units", "of usual"):
+        table.add_column(column, no_wrap=True, justify="left" if column == "what" else "right")
+    table.add_row("usual demand", f"{usual:.1f}", "")
+    for group, units in added.items():
+        table.add_row(group, f"{units:+z.1f}", f"{100 * units / usual:+z.0f} %")
+    table.add_row("forecast", f"{forecast:.1f}", f"{100 * forecast / usual:.0f} %")
+    console = Console(highlight=False)
+    console.print(title, markup=False, soft_wrap=True)
+    console.print(table)
 
 
 def _champion(settings: Settings, *, until_on: date) -> "Forecaster":

@@ -17,7 +17,7 @@ from cluster.doctor import doctor, render_checks
 from cluster.errors import RestockError
 from cluster.options import ConfigOption, JsonOption, SetOption, day_of
 from cluster.runtime import set_environment
-from forecasting.cli import backtest_forecast
+from forecasting.cli import backtest_forecast, explain_series
 from restock.reference import list_settings, make_configuration_page
 from restock.train_cli import app as train_app
 from serve.cli import serve_command
@@ -30,9 +30,12 @@ app = typer.Typer(
 )
 backtest_app = typer.Typer(help="Judge models on periods that they have not seen.", no_args_is_help=True)
 backtest_app.command("forecast")(backtest_forecast)
+explain_app = typer.Typer(help="Say why a model answers what it does.", no_args_is_help=True)
+explain_app.command("forecast")(explain_series)
 app.add_typer(data_app, name="data")
 app.add_typer(train_app, name="train")
 app.add_typer(backtest_app, name="backtest")
+app.add_typer(explain_app, name="explain")
 app.command("serve")(serve_command)
 
 
@@ -63,6 +66,9 @@ def plan(
         Path | None, typer.Option("--open-orders", help="Orders still to come, CSV or Parquet.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Plan to write, .csv or .parquet.")] = Path("plan.csv"),
+    no_drivers: Annotated[
+        bool, typer.Option("--no-drivers", help="Do not say what moves demand: a large shop is planned sooner.")
+    ] = False,
     config: ConfigOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
@@ -72,7 +78,13 @@ def plan(
 
     settings = load_settings(config, overrides=overrides or ())
     files = StockFiles(stock=stock, open_orders=open_orders)
-    made = plan_orders(open_dataset(settings), settings=settings, as_of=day_of(as_of, option="--as-of"), files=files)
+    made = plan_orders(
+        open_dataset(settings),
+        settings=settings,
+        as_of=day_of(as_of, option="--as-of"),
+        files=files,
+        with_drivers=not no_drivers,
+    )
     made.write(out)
     totals = made.totals
     if as_json:

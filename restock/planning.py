@@ -15,6 +15,7 @@ from cluster.config import Settings
 from cluster.dataset import Dataset
 from cluster.panel import DemandPanel, StrArray
 from cluster.sources.files import read_table
+from forecasting.explain import driver_phrases, explain_forecast
 from forecasting.forecast import Forecast
 from forecasting.predict import Forecaster
 from restock.training import DEFAULT_POLICY, FORECASTER
@@ -34,11 +35,19 @@ class StockFiles:
     open_orders: Path | None = None
 
 
-def plan_orders(dataset: Dataset, *, settings: Settings, files: StockFiles, as_of: date | None = None) -> OrderPlan:
+def plan_orders(
+    dataset: Dataset,
+    *,
+    settings: Settings,
+    files: StockFiles,
+    as_of: date | None = None,
+    with_drivers: bool = True,
+) -> OrderPlan:
     """Plan every series as of a day (default: the one after history), reading nothing from that day on.
 
     Without files, the shop's own ``stock`` and ``open_orders`` tables are used; if it has none, a stock is assumed and
-    the plan says so.
+    the plan says so. Reasons name what moves demand over the protection interval, unless ``with_drivers`` is off: that
+    takes about four times as long as the forecast itself.
 
     Raises
     ------
@@ -53,8 +62,10 @@ def plan_orders(dataset: Dataset, *, settings: Settings, files: StockFiles, as_o
     on_date = as_of or calendar.date_on(period)
     store = open_store(settings)
     terms, assumed = make_supply_terms(dataset.table("supply_terms"), panel=view, settings=settings)
-    forecast = Forecaster.load(store.load_as_of(FORECASTER, on_date).folder).predict(view)
+    forecaster = Forecaster.load(store.load_as_of(FORECASTER, on_date).folder)
+    forecast = forecaster.predict(view)
     reading = _read_stock(dataset, files=files, view=view, forecast=forecast, terms=terms, on_date=on_date)
+    drivers = _drivers(forecaster, view, terms=terms) if with_drivers else None
     return make_order_plan(
         index=view.index,
         state=reading.state,
@@ -64,6 +75,7 @@ def plan_orders(dataset: Dataset, *, settings: Settings, files: StockFiles, as_o
         on_date=on_date,
         calendar=calendar,
         remark_S=reading.remark_S,
+        driver_S=drivers,
         notes=(*assumed, *reading.notes),
     )
 
@@ -77,6 +89,11 @@ def load_policies(store: ArtifactStore, *, category_ids_S: StrArray, on_date: da
         stored = store.load_as_of(name if name in known else DEFAULT_POLICY, on_date)
         policies[category] = load_policy(stored.folder)
     return [policies[category] for category in category_ids_S.tolist()]
+
+
+def _drivers(forecaster: Forecaster, view: DemandPanel, *, terms: SupplyTerms) -> list[str]:
+    periods_S = terms.protection_interval_S.astype(np.int64)
+    return driver_phrases(explain_forecast(forecaster, view, periods=periods_S))
 
 
 def _read_stock(

@@ -218,6 +218,7 @@ def make_order_plan(
     on_date: date,
     calendar: Calendar,
     remark_S: Sequence[str] | None = None,
+    driver_S: Sequence[str] | None = None,
     notes: Sequence[str] = (),
     shared_storage: SharedStorage | None = None,
 ) -> OrderPlan:
@@ -235,6 +236,8 @@ def make_order_plan(
         Day of the order.
     remark_S
         What to know of each series' input, e.g. ``StockReading.remark_S``.
+    driver_S
+        What moves each series' demand, told in its reason, e.g. by :func:`forecasting.explain.driver_phrases`.
     notes
         Kept with the plan.
     shared_storage
@@ -252,7 +255,7 @@ def make_order_plan(
     columns |= _quantities(steps, state=state, forecast=forecast, terms=terms)
     columns |= _money(steps, state=state, forecast=forecast, terms=terms)
     columns["remark"] = list(remark_S) if remark_S is not None else [""] * len(index)
-    columns["reason"] = _reasons(columns)
+    columns["reason"] = _reasons(columns | {"driver": list(driver_S) if driver_S is not None else [""] * len(index)})
     table = pa.table([pa.array(columns[field.name], type=field.type) for field in PLAN_SCHEMA], schema=PLAN_SCHEMA)
     return OrderPlan(on_date=on_date, table=table, notes=tuple(notes))
 

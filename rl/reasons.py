@@ -1,6 +1,7 @@
 """Sentences of an order plan: why a line orders what it orders, in plain English.
 
-Each function takes a line as a mapping of the plan's columns (``rl.orders.PLAN_SCHEMA``).
+Each function takes a line as a mapping of the plan's columns (``rl.orders.PLAN_SCHEMA``). :func:`explain_line` also
+reads ``driver``: what moves demand, empty where nothing is to be told.
 """
 
 from collections.abc import Mapping
@@ -75,13 +76,18 @@ def _stock(row: Row) -> str:
 
 
 def _demand(row: Row) -> str:
-    return f"{_number(row['forecast_qty'])} expected in the {row['protection_days']}-day protection interval"
+    expected = f"{_number(row['forecast_qty'])} expected in the {row['protection_days']}-day protection interval"
+    return f"{expected}{_driver(row)}"
+
+
+def _driver(row: Row) -> str:
+    return f" ({row['driver']})" if row["driver"] else ""
 
 
 def _idle(row: Row) -> str:
     expected = _number(row["forecast_qty"])
     are = "is" if expected == "1" else "are"
-    interval = f"the {row['protection_days']}-day protection interval, in which {expected} {are} expected"
+    interval = f"the {row['protection_days']}-day protection interval, in which {expected} {are} expected{_driver(row)}"
     if row["inventory_position_qty"] >= row["forecast_qty"]:
         return f"{_verb(row, 'cover', 'covers')} {interval}"
     return f"{_verb(row, 'do not', 'does not')} cover {interval}, but the {row['policy']} policy wishes nothing yet"

@@ -167,5 +167,5 @@ def test_the_service_answers_until_ctrl_c(trained_shop):
 def test_help_lists_the_verbs(restock):
     ran = restock("--help")
     assert ran.code == 0
-    for verb in ("demo", "data", "train", "backtest", "plan", "serve", "doctor", "config"):
+    for verb in ("demo", "data", "train", "backtest", "explain", "plan", "serve", "doctor", "config"):
         assert verb in ran.out

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import forecasting.cli
 from cluster.artifacts import ArtifactStore
 from cluster.config import Settings
-from cluster.errors import ConfigError, DataError
+from cluster.errors import ConfigError, DataError, StaleInputError
 from cluster.panel import DemandPanel
 from forecasting.predict import Forecaster
 from forecasting.preparation import fit_in_process
@@ -79,3 +79,27 @@ def test_a_backtest_scores_the_forecaster_beside_its_baselines(shop: list[str]) 
 def test_a_day_that_cannot_be_is_refused(shop: list[str], until: str, error: type[Exception]) -> None:
     with pytest.raises(error, match=f"--until {until}"):
         run(forecasting.cli.train_forecaster, [*shop, "--until", until])
+
+
+def test_an_explanation_sums_to_the_forecast(shop: list[str]) -> None:
+    run(forecasting.cli.train_forecaster, shop)
+    asked = [*shop, "--item", "c", "--periods", "3"]
+    answer = json.loads(run(forecasting.cli.explain_series, [*asked, "--json"]).splitlines()[-1])
+    assert (answer["item_id"], answer["location_id"], answer["periods"]) == ("c", "main", 3)
+    assert (answer["as_of"], answer["version"]) == ("2024-03-01", "v0001")
+    assert answer["usual_qty"] == pytest.approx(9.0, rel=0.05)  # three units every day
+    assert answer["usual_qty"] + sum(answer["added_qty"].values()) == pytest.approx(answer["forecast_qty"])
+    table = run(forecasting.cli.explain_series, asked)
+    assert "item c at main, 3 periods from 2024-03-01" in table
+    for what in ("usual demand", "recent sales", "calendar", "promotions", "forecast"):
+        assert what in table
+
+
+def test_what_cannot_be_explained_is_refused(shop: list[str]) -> None:
+    run(forecasting.cli.train_forecaster, shop)
+    with pytest.raises(DataError, match="no item 'z' at location 'main'"):
+        run(forecasting.cli.explain_series, [*shop, "--item", "z"])
+    with pytest.raises(ConfigError, match="--periods 8: the forecaster looks 7 periods ahead"):
+        run(forecasting.cli.explain_series, [*shop, "--item", "a", "--periods", "8"])
+    with pytest.raises(StaleInputError, match="has seen history from 2024-02-20"):
+        run(forecasting.cli.explain_series, [*shop, "--item", "a", "--as-of", "2024-02-20"])

@@ -33,7 +33,7 @@ class Wishes:
         return np.float32(self.wishes)[state.on_hand_S.astype(int)]
 
 
-def plan_one(wish, *, on_hand=0, on_order=None, expected=10.0, calendar=DAILY, on_date=TODAY, **terms):
+def plan_one(wish, *, on_hand=0, on_order=None, expected=10.0, calendar=DAILY, on_date=TODAY, driver=None, **terms):
     return make_order_plan(
         index=make_index("dairy"),
         state=make_state(on_hand=on_hand, on_order=on_order),
@@ -42,6 +42,7 @@ def plan_one(wish, *, on_hand=0, on_order=None, expected=10.0, calendar=DAILY, o
         policy_of_series=[Wishes((wish,) * 100)],
         on_date=on_date,
         calendar=calendar,
+        driver_S=None if driver is None else [driver],
     )
 
 
@@ -85,6 +86,21 @@ def plan_one(wish, *, on_hand=0, on_order=None, expected=10.0, calendar=DAILY, o
             plan_one(5, review=7, phase=0),
             "No order: 5 wished, but today is not an order day, the next one is 2024-01-15; 0 units on hand against 70 "
             "expected in the 7-day protection interval.",
+        ),
+        (
+            plan_one(12, driver="18 % above usual: promotions +2 units"),
+            "Order 12 units: 0 units on hand against 10 expected in the 1-day protection interval (18 % above usual: "
+            "promotions +2 units); the wishes policy wishes 12.",
+        ),
+        (
+            plan_one(0, on_hand=34, driver="40 % below usual: holidays -7 units"),
+            "No order: 34 units on hand cover the 1-day protection interval, in which 10 are expected (40 % below "
+            "usual: holidays -7 units).",
+        ),
+        (
+            plan_one(5, driver=""),
+            "Order 5 units: 0 units on hand against 10 expected in the 1-day protection interval; the wishes policy "
+            "wishes 5.",
         ),
     ],
 )

@@ -1,0 +1,45 @@
+"""The order plan from stored models, on a tiny shop with drawn weights."""
+
+import re
+
+import pytest
+from serving_home import AFTER_ON, Home, make_home
+
+from cluster.dataset import open_dataset
+from forecasting.explain import driver_phrases, explain_forecast
+from forecasting.predict import Forecaster
+from restock.planning import StockFiles, plan_orders
+from rl.orders import OrderPlan
+
+PHRASE = re.compile(r" \(([^()]* usual: [^()]*)\)")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    return make_home(tmp_path_factory.mktemp("shop"))
+
+
+def plan_of(home: Home, *, with_drivers: bool) -> OrderPlan:
+    dataset = open_dataset(home.settings)
+    return plan_orders(dataset, settings=home.settings, files=StockFiles(), with_drivers=with_drivers)
+
+
+def test_reasons_name_what_moves_demand_over_the_protection_interval(home: Home) -> None:
+    plan = plan_of(home, with_drivers=True)
+    assert plan.on_date == AFTER_ON
+    dataset = open_dataset(home.settings)
+    forecaster = Forecaster.load(home.store.load("forecaster").folder)
+    for row, line in enumerate(plan.lines):
+        view = dataset.panel(until=dataset.num_periods).take([row])
+        attribution = explain_forecast(forecaster, view, periods=line.protection_days)
+        (phrase,) = driver_phrases(attribution)
+        assert PHRASE.findall(line.reason) == ([phrase] if phrase else [])
+        assert attribution.forecast_S[0] == pytest.approx(line.forecast_qty, rel=1e-3)
+    assert any(PHRASE.search(line.reason) for line in plan.lines)
+
+
+def test_drivers_can_be_left_out_and_change_nothing_but_reasons(home: Home) -> None:
+    without, told = (plan_of(home, with_drivers=with_drivers).table for with_drivers in (False, True))
+    assert not any(PHRASE.search(reason) for reason in without["reason"].to_pylist())
+    assert without.drop_columns("reason") == told.drop_columns("reason")
+    assert [PHRASE.sub("", reason) for reason in told["reason"].to_pylist()] == without["reason"].to_pylist()
