@@ -47,7 +47,7 @@ def plan_orders(
 
     Without files, the shop's own ``stock`` and ``open_orders`` tables are used; if it has none, a stock is assumed and
     the plan says so. Reasons name what moves demand over the protection interval, unless ``with_drivers`` is off: that
-    takes about four times as long as the forecast itself.
+    takes about six times as long as the forecast itself.
 
     Raises
     ------
