@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-_PARTS = {"__init__", "__main__", "frame", "instances", "panels", "replay_report", "rolling_study"}
+_PARTS = {"__init__", "__main__", "frame", "instances", "new_item_cases", "panels", "replay_report", "rolling_study"}
 
 
 def main() -> int:

@@ -1,20 +1,38 @@
-"""How demand goes on after a launch, read from earlier launches that began alike.
+"""What series sell after their launch, and how demand goes on in launches that began alike.
 
 Launches are compared from their own first sale on, by shape: the share of all sales so far that was made by each age.
 Dynamic time warping lets one run a few periods ahead of the other. Pure NumPy.
 
-Shapes: S new series, R earlier launches, A ages (periods since the first sale).
+Shapes: S new series, R earlier launches, A ages (periods since the first sale),
+T history periods.
 """
 
 import numpy as np
 import numpy.typing as npt
 
-from cluster.panel import FloatArray
+from cluster.panel import DemandPanel, FloatArray
 
+_LEVEL_DAYS = 56
+_UNSEEN_DAYS = 28
+"""A first sale this early in the history need not be the launch: the item may have sold before the history began."""
 _BAND = 3
 _SCALE = 0.1
 _SHRINKAGE = 5.0
 """Launches of no particular shape that are mixed in: few or unlike earlier launches say little."""
+
+
+def launch_level_S(panel: DemandPanel) -> FloatArray:
+    """Mean sales of the first eight weeks since each series' first sale, units per period; 0 where it never sold.
+
+    A launch in the first four weeks of the history may have been earlier: such a series counts with its latest eight
+    weeks instead. Out-of-stock periods do not count.
+    """
+    window, unseen = (panel.calendar.num_periods(days) for days in (_LEVEL_DAYS, _UNSEEN_DAYS))
+    first_S = panel.first_sale_S
+    start_S1 = np.where(first_S >= unseen, first_S, np.maximum(panel.num_periods - window, first_S))[:, None]
+    period_T = np.arange(panel.num_periods)
+    counts_ST = (period_T >= start_S1) & (period_T < start_S1 + window) & panel.in_stock_ST
+    return (panel.sales_ST * counts_ST).sum(axis=1) / np.maximum(counts_ST.sum(axis=1), 1).astype(np.float32)
 
 
 def launch_curves_SA(sales_SA: FloatArray) -> FloatArray:

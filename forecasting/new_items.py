@@ -20,14 +20,13 @@ from cluster.panel import DemandPanel, FloatArray, IntArray, SeriesIndex
 Matrix = npt.NDArray[np.float64]
 
 MAX_REFERENCES = 1_000
-_LEVEL_DAYS = 56
-_UNSEEN_DAYS = 28
-"""A first sale this early in the history need not be the launch: the item may have sold before the history began."""
 _PRICE_SCALE = 0.5
 _PROMOTION_SCALE = 0.3
 _OFFSET_SHARE = 0.05
-_OWN_SHARES = (0.2, 0.4, 0.6, 0.8)
+_OWN_SHARES = (0.2, 0.4, 0.6, 0.8, 0.95)
 _PERIODS_RANGE = (0.5, 56.0)
+_WIDEST = 3.0
+_LEAST_WEEKS = 4
 
 
 class NeighbourLists(Protocol):
@@ -95,6 +94,9 @@ class SimilarItems:
         Root mean squared error of the log prior, each known series left out in turn.
     dispersion
         Variance over mean of sales, per period.
+    mean_factor
+        From a prior level, which is the middle of what to expect, to the mean: what the known series sold in total
+        over what each was expected to, left out (the smearing of Duan 1983, as a ratio).
     """
 
     known: ItemTraits
@@ -106,19 +108,37 @@ class SimilarItems:
     greatest: float
     log_spread: float
     dispersion: float
+    mean_factor: float
 
     def prior(self, items: ItemTraits, *, neighbours: NeighbourLists | None = None) -> Prior:
-        """Expect of each item what similar ones sold; the less there are, the nearer to the mean of all.
-
-        The weight in periods is that of a gamma prior for demand of the given dispersion:
-        dispersion / (level x relative variance of the level).
-        """
+        """Expect of each item what similar ones sold; the less there are, the nearer to the mean of all."""
         similarity = similarity_SR(items, self.known, traits=self.traits, neighbours=neighbours)
         log_S = self.mean_log + similarity @ self.weight_R
-        level_S = _units(log_S, offset=self.offset, greatest=self.greatest)
-        variance_S = np.maximum(level_S, self.offset) * np.expm1(min(self.log_spread, 3.0) ** 2)
-        periods_S = np.clip(self.dispersion / np.maximum(variance_S, 1e-9), *_PERIODS_RANGE)
-        return Prior(level_S=level_S, periods_S=periods_S.astype(np.float32))
+        return self._weighed(_units(log_S, offset=self.offset, greatest=self.greatest))
+
+    @property
+    def left_out_prior(self) -> Prior:
+        """What would have been expected of each known series, had only the others been known."""
+        return self._weighed(self.left_out_level_R)
+
+    def _weighed(self, level_S: FloatArray) -> Prior:
+        least = max(self.offset, 1e-6)
+        return make_prior(level_S, dispersion=self.dispersion, log_spread=self.log_spread, least_level=least)
+
+
+def make_prior(level_S: FloatArray, *, dispersion: float, log_spread: float, least_level: float) -> Prior:
+    """Give levels the weight of a gamma prior: dispersion / (level x relative variance of the level), periods.
+
+    Parameters
+    ----------
+    log_spread
+        Standard deviation of the log level about the prior.
+    least_level
+        A level below it weighs as if it were so high.
+    """
+    variance_S = np.maximum(level_S, least_level) * np.expm1(min(log_spread, _WIDEST) ** 2)
+    periods_S = np.clip(dispersion / np.maximum(variance_S, 1e-9), *_PERIODS_RANGE)
+    return Prior(level_S=level_S, periods_S=periods_S.astype(np.float32))
 
 
 def fit_similar_items(
@@ -126,13 +146,13 @@ def fit_similar_items(
 ) -> SimilarItems:
     """Learn from known series how far similar ones sell alike.
 
-    The share of the spread that each series has for itself is the one of 0.2, 0.4, 0.6 and 0.8 that predicts the known
-    series best, each left out in turn.
+    The share of the spread that each series has for itself is that of 0.2, 0.4, 0.6, 0.8 and 0.95 which predicts the
+    known series best, each left out in turn.
 
     Parameters
     ----------
     level_S
-        Units per period of each known series: :func:`launch_level_S`.
+        Units per period of each known series: :func:`forecasting.launch_curves.launch_level_S`.
     """
     offset = _OFFSET_SHARE * float(np.median(level_S[level_S > 0])) if (level_S > 0).any() else 1.0
     log_S = np.log(level_S.astype(np.float64) + offset)
@@ -141,16 +161,18 @@ def fit_similar_items(
     similarity_SS = similarity_SR(known, known, traits=traits, neighbours=neighbours)
     weight_S, error_S = _left_out(similarity_SS, rest_S=log_S - mean_log)
     greatest = float(level_S.max(initial=0.0))
+    left_out_S = _units(log_S - error_S, offset=offset, greatest=greatest)
     return SimilarItems(
         known=known,
         traits=traits,
         weight_R=weight_S,
-        left_out_level_R=_units(log_S - error_S, offset=offset, greatest=greatest),
+        left_out_level_R=left_out_S,
         mean_log=mean_log,
         offset=offset,
         greatest=greatest,
         log_spread=float(np.sqrt(np.mean(error_S**2))) if len(error_S) else 1.0,
         dispersion=dispersion,
+        mean_factor=float(level_S.sum() / left_out_S.sum()) if left_out_S.sum() > 0 else 1.0,
     )
 
 
@@ -240,33 +262,27 @@ def _shared_neighbours_SR(index: SeriesIndex, known: SeriesIndex, *, neighbours:
     return lists_SC(index) @ lists_SC(known).T
 
 
-def launch_level_S(panel: DemandPanel) -> FloatArray:
-    """Mean sales of the first eight weeks since each series' first sale, units per period; 0 where it never sold.
+def usual_dispersion(panel: DemandPanel) -> float:
+    """Variance of the sales of a week over their mean, the median over series; at least 1.
 
-    A launch in the first four weeks of the history may have been earlier: such a series counts with its latest eight
-    weeks instead. Out-of-stock periods do not count.
+    Whole weeks in stock since each series' first sale count. The median, since a few series with bursts of bulk orders
+    would make every other one's own history look worthless.
     """
-    window, unseen = (panel.calendar.num_periods(days) for days in (_LEVEL_DAYS, _UNSEEN_DAYS))
-    first_S = panel.first_sale_S
-    start_S1 = np.where(first_S >= unseen, first_S, np.maximum(panel.num_periods - window, first_S))[:, None]
-    period_T = np.arange(panel.num_periods)
-    counts_ST = (period_T >= start_S1) & (period_T < start_S1 + window) & panel.in_stock_ST
-    return (panel.sales_ST * counts_ST).sum(axis=1) / np.maximum(counts_ST.sum(axis=1), 1).astype(np.float32)
-
-
-def pooled_dispersion(panel: DemandPanel) -> float:
-    """Variance of the sales of a week over their mean, over all series since their first sale; at least 1."""
     week = panel.calendar.num_periods(7)
     shape = (panel.num_series, panel.num_periods // week, week)
     cut = slice(0, shape[1] * week)
     counts_ST = (np.arange(panel.num_periods) >= panel.first_sale_S[:, None]) & panel.in_stock_ST
     whole_SW = counts_ST[:, cut].reshape(shape).all(axis=2)
     sums_SW = panel.sales_ST[:, cut].reshape(shape).sum(axis=2) * whole_SW
-    count_S1 = whole_SW.sum(axis=1, keepdims=True)
-    mean_S1 = sums_SW.sum(axis=1, keepdims=True) / np.maximum(count_S1, 1)
-    variance = float((((sums_SW - mean_S1) * whole_SW) ** 2).sum())
-    expected = float((np.maximum(count_S1 - 1, 0) * mean_S1).sum())
-    return max(variance / expected, 1.0) if expected > 0 else 1.0
+    count_S = whole_SW.sum(axis=1)
+    mean_S = sums_SW.sum(axis=1) / np.maximum(count_S, 1)
+    squares_S = (((sums_SW - mean_S[:, None]) * whole_SW) ** 2).sum(axis=1)
+    tells_S = (count_S >= _LEAST_WEEKS) & (mean_S > 0)
+    return (
+        max(float(np.median(squares_S[tells_S] / (count_S - 1)[tells_S] / mean_S[tells_S])), 1.0)
+        if tells_S.any()
+        else 1.0
+    )
 
 
 def reference_rows(index: SeriesIndex, *, usable_S: npt.NDArray[np.bool_]) -> IntArray:

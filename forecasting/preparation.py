@@ -15,9 +15,10 @@ from cluster.errors import DataError
 from cluster.panel import DemandPanel
 from forecasting.features import check_finite
 from forecasting.fitting import ORIGINS_PER_CROP, FitPlan, Fitting
+from forecasting.launch_curves import launch_level_S
 from forecasting.learning_curve import EpochRow
 from forecasting.model import DemandNetwork, NetworkShape, restore_network
-from forecasting.new_items import fit_similar_items, launch_level_S, pooled_dispersion, reference_rows
+from forecasting.new_items import fit_similar_items, reference_rows, usual_dispersion
 from forecasting.predict import Forecaster
 from forecasting.rows import SharedInputs, features_of_table, series_table
 from forecasting.vocabulary import Vocabulary, make_traits
@@ -93,7 +94,7 @@ def make_vocabulary(panel: DemandPanel) -> Vocabulary:
     similar = fit_similar_items(
         traits.take(references),
         level_S=launch_level_S(panel)[references],
-        dispersion=pooled_dispersion(panel),
+        dispersion=usual_dispersion(panel),
     )
     prior_level_S = similar.prior(traits).level_S
     prior_level_S[references] = similar.left_out_level_R

@@ -15,7 +15,7 @@ from cluster.panel import DemandPanel, FloatArray, IntArray, SeriesIndex
 from forecasting.features import KnownRows
 from forecasting.new_items import ItemTraits, SimilarItems
 
-_SIMILAR_SCALARS = ("traits", "mean_log", "offset", "greatest", "log_spread", "dispersion")
+_SIMILAR_SCALARS = ("traits", "mean_log", "offset", "greatest", "log_spread", "dispersion", "mean_factor")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
