@@ -109,16 +109,20 @@ class ForecastSettings(_Section):
         None, ge=8, description="periods of history that the model reads; default: 56 days, or 26 weeks"
     )
     levels: tuple[float, ...] = Field((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99))
-    hidden: int = Field(64, ge=4, multiple_of=4, description="width of the LSTM")
-    epochs: int = Field(5, ge=1, description="learning passes of a first fit; one finishing pass follows")
+    encoder: Literal["lags", "lstm", "lstm-attention"] = Field(
+        "lags", description="what reads history: a layer over the last 28 periods, an LSTM, or an LSTM and attention"
+    )
+    hidden: int = Field(64, ge=4, multiple_of=4, description="width of every layer")
+    epochs: int = Field(14, ge=1, description="learning passes of a first fit; one finishing pass follows")
     refit_epochs: int = Field(2, ge=1, description="learning passes of a warm-start refit")
-    patience: int = Field(2, ge=0, description="learning passes without a better validation loss before stopping")
+    patience: int = Field(6, ge=0, description="learning passes without a better validation loss before stopping")
     windows_per_series: int = Field(64, ge=1, description="training windows drawn per series and pass")
     batch_size: int = Field(256, ge=1, description="windows per step and worker")
     least_steps: int = Field(
         60, ge=1, description="steps per pass at least: the windows of few series are drawn more often"
     )
     learning_rate: float = Field(2e-3, gt=0)
+    tree_rows: int = Field(100_000, ge=1_000, description="pairs of origin and target that trees learn from, per kind")
     num_workers: int = Field(1, ge=1, description="Ray Train workers")
     use_gpu: bool = False
 

@@ -61,7 +61,7 @@ def make_contenders(
     def roll(panel: DemandPanel, origins: Sequence[int], horizon: int) -> list[Forecast]:
         return forecaster.predict_rolling(panel, origins=origins, horizon=horizon)
 
-    return {"lstm-attention": Contender(rolling=roll)} | contenders
+    return {"network": Contender(rolling=roll)} | contenders
 
 
 def make_origins(panel: DemandPanel, *, num_origins: int, horizon: int, first: int) -> list[int]:

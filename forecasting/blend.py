@@ -66,6 +66,12 @@ class Blend:
         ]
 
 
+def equal_blend(members: Sequence[str]) -> Blend:
+    """Equal weights: hard to beat, and all that can be said without validation."""
+    weight_GW = np.full((len(SEGMENTS), len(members)), 1.0 / len(members))
+    return Blend(members=tuple(members), weight_GW=weight_GW, calibration=None)
+
+
 def fit_blend(
     panel: DemandPanel,
     *,

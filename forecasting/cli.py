@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from forecasting.predict import Forecaster
 
 NAME = "forecaster"
-KIND = "lstm-attention"
+KIND = "demand-network"
 _CURVE_COLUMNS = ("epoch", "phase", "seconds", "train_loss", "validation_loss", "validation_wql")
 _SCORE_COLUMNS = ("model", "num_series", "wql", "wql_90", "wql_sum", "rmsse", "bias", "seconds")
 

@@ -23,7 +23,7 @@ ORIGINS_PER_CROP = 8
 _CUMULATIVE_WEIGHT, _MEAN_WEIGHT = 0.5, 0.2
 _WARM_UP, _LAST_RATE, _FINISH_RATE = 0.15, 0.01, 0.1
 _CLIP_NORM = 1.0
-_EMBEDDING_PACE = 4.0
+_EMBEDDING_PACE = 10.0
 _AVERAGE_DECAY = 0.99
 
 
@@ -100,6 +100,9 @@ class Fitting:
 
     Parameters
     ----------
+    judged
+        The weights that validation chose, before the finishing pass: they have not seen its periods. None until then,
+        and for a run without validation.
     parallel
         The network as it is called in training: itself, or wrapped for data-parallel workers.
     validation
@@ -129,6 +132,7 @@ class Fitting:
         self._validation = [self._windows(features) for features in validation]
         self.history: list[EpochRow] = []
         self.best, self._average = _copy(network.state_dict()), _copy(network.state_dict())
+        self.judged: dict[str, torch.Tensor] | None = None
 
     @property
     def is_done(self) -> bool:
@@ -192,6 +196,7 @@ class Fitting:
         return Windows(features, context=shape.context, horizon=shape.horizon, device=self.device)
 
     def _restart_from_best(self) -> None:
+        self.judged = self.best
         self.network.load_state_dict(self.best)
         self._average = _copy(self.best)
         self._optimizer.state.clear()

@@ -1,4 +1,4 @@
-"""The network: an LSTM over history, attention from every target period, and direct quantile heads.
+"""The network: an encoder of history (recent periods, an LSTM, or an LSTM and attention) and direct quantile heads.
 
 Shapes: B crops, L crop periods, K origins per crop, H horizon, F history channels, G known-ahead channels, O origin
 channels, D hidden width, A attention heads, Q quantile levels.
@@ -6,16 +6,20 @@ channels, D hidden width, A attention heads, Q quantile levels.
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from forecasting.features import NUM_ORIGIN
+from forecasting.features import NUM_ORIGIN, NUM_OWN
 from forecasting.windows import AheadChannels, Batch, num_ahead_channels, num_history_channels
 
+Encoder = Literal["lags", "lstm", "lstm-attention"]
+
 NUM_HEADS = 4
-_EMBEDDING = 8
+_EMBEDDING = 64
+_LAGS = 28
 UNKNOWN_ROW = 0
 """Row of the embedding tables for a series or category that training has not seen."""
 
@@ -31,6 +35,7 @@ class NetworkShape:
     context: int
     horizon: int
     levels: tuple[float, ...]
+    encoder: Encoder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +48,7 @@ class Prediction:
 
 
 class DemandNetwork(nn.Module):
-    """Encoder, attention and heads; see docs/models/forecaster.md for the drawing."""
+    """Encoder and heads; see docs/models/forecaster.md for the drawing."""
 
     def __init__(self, shape: NetworkShape, *, series_dropout: float = 0.1) -> None:
         super().__init__()
@@ -53,13 +58,12 @@ class DemandNetwork(nn.Module):
         self.category = nn.Embedding(shape.num_categories + 1, _EMBEDDING)
         for table in (self.series, self.category):
             nn.init.normal_(table.weight, std=0.1)
-        self.encoder = nn.LSTM(num_history_channels(shape.num_promotions) + 2 * _EMBEDDING, D, batch_first=True)
-        self.attention = HistoryAttention(shape)
+        self.encoder = LagEncoder(shape) if shape.encoder == "lags" else LSTMEncoder(shape)
         # One layer in three parts, started as one: what all target periods of an origin share is multiplied once.
         self.enter_origin = nn.Linear(D + NUM_ORIGIN + 2 * _EMBEDDING, D)
         self.enter_ahead = nn.Linear(num_ahead_channels(shape.num_promotions) + 2, D, bias=False)
-        self.enter_read = nn.Linear(D + NUM_HEADS, D, bias=False)
-        parts = (self.enter_origin, self.enter_ahead, self.enter_read)
+        self.enter_read = nn.Linear(D + NUM_HEADS, D, bias=False) if shape.encoder == "lstm-attention" else None
+        parts = [part for part in (self.enter_origin, self.enter_ahead, self.enter_read) if part is not None]
         bound = sum(part.in_features for part in parts) ** -0.5
         for part in parts:
             nn.init.uniform_(part.weight, -bound, bound)
@@ -69,15 +73,14 @@ class DemandNetwork(nn.Module):
     def forward(self, batch: Batch) -> Prediction:
         """Predict every origin of every crop."""
         static_BE = torch.cat([self._series_embedding(batch), self.category(batch.category_row_B)], dim=-1)
-        L, (K, H) = batch.history_BLF.shape[1], batch.ahead_BKHG.shape[1:3]
-        hidden_BLD, _ = self.encoder(torch.cat([batch.history_BLF, static_BE[:, None].expand(-1, L, -1)], dim=-1))
-        last_BK = (batch.position_BK - 1)[..., None].expand(-1, -1, hidden_BLD.shape[-1])
-        state_BKD = hidden_BLD.gather(1, last_BK)
-        horizon_H2 = self._horizon(H, device=hidden_BLD.device)
+        K, H = batch.ahead_BKHG.shape[1:3]
+        state_BKD, read_BKHX = self.encoder(batch, static_BE)
+        horizon_H2 = self._horizon(H, device=state_BKD.device)
         origin_BKD = torch.cat([state_BKD, batch.origin_BKO, static_BE[:, None].expand(-1, K, -1)], dim=-1)
         ahead_BKHG = torch.cat([batch.ahead_BKHG, horizon_H2.expand(*batch.ahead_BKHG.shape[:2], -1, -1)], dim=-1)
-        read_BKHD = self.attention(batch, hidden_BLD=hidden_BLD, state_BKD=state_BKD)
-        entered = self.enter_origin(origin_BKD)[:, :, None] + self.enter_ahead(ahead_BKHG) + self.enter_read(read_BKHD)
+        entered = self.enter_origin(origin_BKD)[:, :, None] + self.enter_ahead(ahead_BKHG)
+        if self.enter_read is not None:
+            entered = entered + self.enter_read(read_BKHX)
         first = functional.gelu(entered)
         return self.heads(first + functional.gelu(self.middle(first)), log_base_BKH=self._log_base(batch))
 
@@ -105,6 +108,45 @@ def restore_network(shape: NetworkShape, *, weights: dict[str, torch.Tensor]) ->
         network = DemandNetwork(shape)
     network.load_state_dict(weights)
     return network
+
+
+class LagEncoder(nn.Module):
+    """One layer over a series' own channels and promotions in the last periods before each origin."""
+
+    def __init__(self, shape: NetworkShape) -> None:
+        super().__init__()
+        promotions = range(NUM_OWN + NUM_ORIGIN, NUM_OWN + NUM_ORIGIN + shape.num_promotions)
+        self._channels = [*range(NUM_OWN), *promotions]
+        self.enter = nn.Linear(_LAGS * len(self._channels), shape.hidden)
+
+    def forward(self, batch: Batch, static_BE: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """State at each origin, shape (B, K, D); periods before the crop are zeros."""
+        ago = torch.arange(1, _LAGS + 1, device=batch.position_BK.device)
+        place_BKR = batch.position_BK[..., None] - ago
+        own_BLC = batch.history_BLF[..., self._channels]
+        at = place_BKR.clamp_min(0).flatten(1)[..., None].expand(-1, -1, own_BLC.shape[-1])
+        read_BKRC = own_BLC.gather(1, at).unflatten(1, place_BKR.shape[1:]) * (place_BKR >= 0)[..., None]
+        return functional.gelu(self.enter(read_BKRC.flatten(-2))), None
+
+
+class LSTMEncoder(nn.Module):
+    """An LSTM over the crop, with its names; with attention also what each target period looks up."""
+
+    def __init__(self, shape: NetworkShape) -> None:
+        super().__init__()
+        num_inputs = num_history_channels(shape.num_promotions) + 2 * _EMBEDDING
+        self.lstm = nn.LSTM(num_inputs, shape.hidden, batch_first=True)
+        self.attention = HistoryAttention(shape) if shape.encoder == "lstm-attention" else None
+
+    def forward(self, batch: Batch, static_BE: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """State at each origin, (B, K, D), and read-outs per target period, (B, K, H, D + A), or None."""
+        named_BLE = static_BE[:, None].expand(-1, batch.history_BLF.shape[1], -1)
+        hidden_BLD, _ = self.lstm(torch.cat([batch.history_BLF, named_BLE], dim=-1))
+        last_BK1 = (batch.position_BK - 1)[..., None].expand(-1, -1, hidden_BLD.shape[-1])
+        state_BKD = hidden_BLD.gather(1, last_BK1)
+        if self.attention is None:
+            return state_BKD, None
+        return state_BKD, self.attention(batch, hidden_BLD=hidden_BLD, state_BKD=state_BKD)
 
 
 class HistoryAttention(nn.Module):

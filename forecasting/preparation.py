@@ -66,6 +66,7 @@ def make_start(panel: DemandPanel, *, settings: Settings, warm_start: Forecaster
         context=settings.context,
         horizon=settings.horizon,
         levels=settings.forecast.levels,
+        encoder=settings.forecast.encoder,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -133,7 +134,7 @@ def _make_plan(panel: DemandPanel, *, settings: Settings, refit: bool) -> FitPla
 def _take_over(network: DemandNetwork, *, vocabulary: Vocabulary, earlier: Forecaster) -> None:
     """Copy the weights of an earlier forecaster; a series or category it does not know starts as its unknown one."""
     old, new = earlier.network.shape, network.shape
-    same = ("num_promotions", "hidden", "context", "horizon", "levels")
+    same = ("encoder", "num_promotions", "hidden", "context", "horizon", "levels")
     differing = [name for name in same if getattr(old, name) != getattr(new, name)]
     if differing or earlier.vocabulary.period_days != vocabulary.period_days:
         raise DataError(
@@ -193,5 +194,6 @@ def fit_and_hold_out(
     fitting = Fitting(network, plan=start.plan, validation=[sample], device=torch.device("cpu"))
     while not fitting.is_done:
         on_epoch(fitting.run_epoch([features]))
-    held_out = fitting.judged and make_forecaster(start, weights=fitting.judged, history=fitting.history)
+    judged = fitting.judged
+    held_out = None if judged is None else make_forecaster(start, weights=judged, history=fitting.history)
     return make_forecaster(start, weights=fitting.best, history=fitting.history), held_out

@@ -57,7 +57,7 @@ class TreeForecaster:
 
     def predict_rolling(self, panel: DemandPanel, *, origins: Sequence[int], horizon: int) -> list[Forecast]:
         """Forecast from many origins; item k reads only what is known at ``origins[k]``."""
-        known = self.vocabulary.rows(panel.index)
+        known = self.vocabulary.rows(panel.index, price_S=panel.price_ST[:, 0])
         features = make_features(self.vocabulary.aligned(panel), known=known, yearly=self.vocabulary.yearly)
         inputs = TreeInputs(features, horizon=horizon)
         return [self._forecast(inputs, origin=origin, horizon=horizon) for origin in origins]
@@ -115,7 +115,7 @@ def fit_trees(
     num_rounds
         Trees of each model.
     """
-    known = vocabulary.rows(panel.index)
+    known = vocabulary.rows(panel.index, price_S=panel.price_ST[:, 0])
     features = make_features(panel, known=known, yearly=vocabulary.yearly)
     inputs = TreeInputs(features, horizon=horizon)
     row_N, origin_N, ahead_N = _draw_rows(features, horizon=horizon, num_rows=num_rows, seed=seed)

@@ -108,7 +108,7 @@ def _fit_until(bench: Workbench, period: int, *, label: str, warm_start: Forecas
     _publish(
         bench,
         FORECASTER,
-        kind="lstm-attention",
+        kind="demand-network",
         until_on=bench.date_on(period),
         metrics={"learning_curve": [asdict(row) for row in fitted.history]},
         write=fitted.save,

@@ -89,6 +89,7 @@ def make_forecaster(dataset: Dataset, settings: Settings, *, seed: int) -> Forec
             context=settings.forecast.context,
             horizon=settings.forecast.horizon,
             levels=settings.forecast.levels,
+            encoder=settings.forecast.encoder,
         )
     )
     vocabulary = Vocabulary(

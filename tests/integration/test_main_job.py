@@ -58,8 +58,8 @@ def test_every_row_is_accounted_for(job):
 
 def test_every_model_stands_beside_its_baselines(job):
     forecast = {row["model"]: row["wql"] for row in job.summary["forecast"]}
-    assert {"lstm-attention", "seasonal-naive", "ets", "arima"} <= set(forecast)
-    assert forecast["lstm-attention"] < forecast["seasonal-naive"]
+    assert {"network", "seasonal-naive", "ets", "arima"} <= set(forecast)
+    assert forecast["network"] < forecast["seasonal-naive"]
     recommender = {row["model"]: row["ndcg_at_10"] for row in job.summary["recommender"]}
     assert {"sequence", "popularity", "neighbours", "blend"} <= set(recommender)
     assert recommender["blend"] > recommender["popularity"] > 0

@@ -67,10 +67,10 @@ def test_a_backtest_scores_the_forecaster_beside_its_baselines(shop: list[str]) 
     assert len(answer["origins_on"]) == 2
     assert answer["trained_until_on"] == answer["origins_on"][0]
     rows = {row["model"]: row for row in answer["rows"]}
-    assert list(rows) == ["lstm-attention", "seasonal-naive", "weekday-quantiles", "ets", "arima"]
+    assert list(rows) == ["network", "seasonal-naive", "weekday-quantiles", "ets", "arima"]
     assert rows["seasonal-naive"]["wql"] == 0.0  # every item sells the same every day
     assert rows["arima"]["num_series"] == 1
-    assert "lstm-attention" in run(
+    assert "network" in run(
         forecasting.cli.backtest_forecast, [*shop, "--origins", "1", "--statistical-series", "1"]
     )
 
