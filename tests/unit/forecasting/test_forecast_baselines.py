@@ -9,7 +9,7 @@ from forecast_panels import make_panel
 from scipy.special import ndtri
 
 from cluster.panel import DemandPanel
-from forecasting.baselines import arima, deviation_of_sums, ets, seasonal_naive, weekday_quantiles
+from forecasting.baselines import arima, croston, deviation_of_sums, ets, seasonal_naive, tsb, weekday_quantiles
 from forecasting.forecast import Forecast
 
 Baseline = Callable[[DemandPanel], Forecast]
@@ -34,12 +34,29 @@ def test_a_constant_series_is_forecast_as_constant(name: str) -> None:
     np.testing.assert_allclose(forecast.cumulative_SHQ[0, :, 0], 3.0 * np.arange(1, 10), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", BASELINES)
+COUNTED: dict[str, Baseline] = {
+    "croston": lambda view: croston(view, horizon=9),
+    "tsb": lambda view: tsb(view, horizon=9),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_rare_sales_are_forecast_at_their_rate(name: str) -> None:
+    panel = make_panel(num_series=1, num_periods=200)
+    sales_ST = np.where(np.arange(200) % 4 == 3, 6.0, 0.0)[None]
+    forecast = COUNTED[name](with_sales(panel, sales_ST))
+    assert forecast.mean_SH[0] == pytest.approx(np.full(9, 1.5), rel=0.35)
+    # Most days are empty, hardly any week is.
+    assert forecast.marginal_SHQ[0, 0, 1] == 0
+    assert forecast.cumulative_SHQ[0, 6, 1] > 0
+
+
+@pytest.mark.parametrize("name", {**BASELINES, **COUNTED})
 @pytest.mark.parametrize("num_periods", [1, 6, 12, 60])
 @pytest.mark.parametrize("period_days", [1, 7])
 def test_quantiles_are_in_order_whatever_the_history(name: str, num_periods: int, period_days: int) -> None:
     panel = make_panel(num_series=2, num_periods=60, period_days=period_days).until(num_periods)
-    forecast = BASELINES[name](panel)
+    forecast = {**BASELINES, **COUNTED}[name](panel)
     assert np.isfinite(forecast.marginal_SHQ).all()
     assert (forecast.marginal_SHQ >= 0).all()
     assert (np.diff(forecast.marginal_SHQ, axis=2) >= -1e-5).all()

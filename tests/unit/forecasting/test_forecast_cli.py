@@ -70,9 +70,7 @@ def test_a_backtest_scores_the_forecaster_beside_its_baselines(shop: list[str]) 
     assert list(rows) == ["network", "seasonal-naive", "weekday-quantiles", "ets", "arima"]
     assert rows["seasonal-naive"]["wql"] == 0.0  # every item sells the same every day
     assert rows["arima"]["num_series"] == 1
-    assert "network" in run(
-        forecasting.cli.backtest_forecast, [*shop, "--origins", "1", "--statistical-series", "1"]
-    )
+    assert "network" in run(forecasting.cli.backtest_forecast, [*shop, "--origins", "1", "--statistical-series", "1"])
 
 
 @pytest.mark.parametrize(("until", "error"), [("yesterday", ConfigError), ("1999-01-01", DataError)])

@@ -34,6 +34,9 @@ def spoil_after(panel: DemandPanel, origin: int) -> DemandPanel:
     return replace(panel, sales_ST=sales, price_ST=price, in_stock_ST=stock, promotion_SXP=promotion, holiday_X=holiday)
 
 
+ENCODERS = ("lags", "lstm", "lstm-attention")
+
+
 @given(seed=st.integers(0, 1_000))
 @settings(max_examples=15, deadline=None)
 def test_quantiles_rise_in_level_and_sums_in_periods_for_any_weights(seed: int) -> None:
@@ -49,9 +52,10 @@ def test_quantiles_rise_in_level_and_sums_in_periods_for_any_weights(seed: int) 
 
 @pytest.mark.parametrize("period_days", [1, 7])
 @pytest.mark.parametrize("origin", [1, 13, 30, 41])
-def test_nothing_after_the_origin_changes_a_forecast(origin: int, period_days: int) -> None:
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_nothing_after_the_origin_changes_a_forecast(encoder: str, origin: int, period_days: int) -> None:
     panel = make_panel(period_days=period_days)
-    forecaster = untrained_forecaster(panel, "forecast.horizon=14")
+    forecaster = untrained_forecaster(panel, "forecast.horizon=14", f"forecast.encoder={encoder}")
     clean = forecaster.predict_rolling(panel, origins=[origin], horizon=14)[0]
     spoilt = forecaster.predict_rolling(spoil_after(panel, origin), origins=[origin], horizon=14)[0]
     np.testing.assert_array_equal(clean.cumulative_SHQ, spoilt.cumulative_SHQ)
@@ -68,9 +72,10 @@ def test_an_announced_promotion_does_change_it() -> None:
     assert (np.abs(after.mean_SH - before.mean_SH)[:, 3] > 1e-6).all()
 
 
-def test_rolling_equals_one_view_at_a_time() -> None:
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_rolling_equals_one_view_at_a_time(encoder: str) -> None:
     panel = make_panel()
-    forecaster = untrained_forecaster(panel)
+    forecaster = untrained_forecaster(panel, f"forecast.encoder={encoder}")
     origins = [59, 1, 14, 15, 28, 60, 28]
     for origin, rolled in zip(origins, forecaster.predict_rolling(panel, origins=origins, horizon=6), strict=True):
         assert_same(rolled, forecaster.predict(panel.until(origin), horizon=6))
