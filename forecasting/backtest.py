@@ -13,6 +13,7 @@ from forecasting import baselines
 from forecasting.forecast import Forecast
 from forecasting.metrics import score_forecasts
 from forecasting.predict import Forecaster
+from forecasting.team import BLEND, NETWORK, TREES, Team
 
 RollingForecast = Callable[[DemandPanel, Sequence[int], int], Sequence[Forecast]]
 """From a panel, origins and a horizon to one forecast per origin, each from what is known there."""
@@ -43,15 +44,27 @@ def rolling(forecast_view: Callable[[DemandPanel, int], Forecast]) -> RollingFor
 
 
 def make_contenders(
-    forecaster: Forecaster | None, *, seed: int, max_statistical_series: int | None = None
+    forecaster: Forecaster | None,
+    *,
+    seed: int,
+    max_statistical_series: int | None = None,
+    team: Team | None = None,
 ) -> dict[str, Contender]:
-    """The forecaster (if given) beside the baselines; ETS and ARIMA on at most so many series."""
+    """The forecaster (if given) beside the baselines; ETS and ARIMA on at most so many series.
+
+    Parameters
+    ----------
+    team
+        Adds its trees and its blend.
+    """
     limit = max_statistical_series
     contenders = {
         "seasonal-naive": Contender(rolling=rolling(lambda view, h: baselines.seasonal_naive(view, horizon=h))),
         "weekday-quantiles": Contender(
             rolling=rolling(lambda view, h: baselines.weekday_quantiles(view, horizon=h, seed=seed))
         ),
+        "croston": Contender(rolling=rolling(lambda view, h: baselines.croston(view, horizon=h))),
+        "tsb": Contender(rolling=rolling(lambda view, h: baselines.tsb(view, horizon=h))),
         "ets": Contender(rolling=rolling(lambda view, h: baselines.ets(view, horizon=h)), max_series=limit),
         "arima": Contender(rolling=rolling(lambda view, h: baselines.arima(view, horizon=h)), max_series=limit),
     }
@@ -61,7 +74,15 @@ def make_contenders(
     def roll(panel: DemandPanel, origins: Sequence[int], horizon: int) -> list[Forecast]:
         return forecaster.predict_rolling(panel, origins=origins, horizon=horizon)
 
-    return {"network": Contender(rolling=roll)} | contenders
+    def member(name: str) -> Contender:
+        def roll_member(panel: DemandPanel, origins: Sequence[int], horizon: int) -> list[Forecast]:
+            assert team is not None
+            return team.predict_rolling(panel, origins=origins, horizon=horizon, member=name)
+
+        return Contender(rolling=roll_member)
+
+    of_team = {} if team is None else {name: member(name) for name in (BLEND, TREES)}
+    return {NETWORK: Contender(rolling=roll)} | of_team | contenders
 
 
 def make_origins(panel: DemandPanel, *, num_origins: int, horizon: int, first: int) -> list[int]:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from datetime import date
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,11 +24,23 @@ from forecasting.learning_curve import EpochRow
 if TYPE_CHECKING:
     from forecasting.explain import Attribution
     from forecasting.predict import Forecaster
+    from forecasting.team import Team
 
 NAME = "forecaster"
 KIND = "demand-network"
 _CURVE_COLUMNS = ("epoch", "phase", "seconds", "train_loss", "validation_loss", "validation_wql")
-_SCORE_COLUMNS = ("model", "num_series", "wql", "wql_90", "wql_sum", "rmsse", "bias", "seconds")
+_SCORE_COLUMNS = (
+    "model",
+    "num_series",
+    "wql",
+    "wql_90",
+    "wql_sum",
+    "rmsse",
+    "bias",
+    "coverage_80",
+    "order_cost",
+    "seconds",
+)
 
 
 def train_forecaster(
@@ -44,7 +57,7 @@ def train_forecaster(
     panel = dataset.panel(until=end, selection_end=end)
     until_on = panel.calendar.date_on(end)
     earlier = _champion(settings, until_on=until_on) if refit else None
-    fitted = _fit(panel, settings=settings, warm_start=earlier)
+    fitted, _ = _fit(panel, settings=settings, warm_start=earlier)
     stored = _publish(fitted, settings=settings, dataset=dataset, until_on=until_on)
     curve = [asdict(row) for row in fitted.history]
     if as_json:
@@ -62,6 +75,9 @@ def backtest_forecast(
     statistical_series: Annotated[
         int, typer.Option(min=1, help="Series that ETS and ARIMA are fitted to; they take long.")
     ] = 50,
+    with_team: Annotated[
+        bool, typer.Option("--team/--no-team", help="Also fit trees, and weigh network, trees and rules into a blend.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Train on the days before the first origin, forecast from each origin, and score beside the baselines."""
@@ -73,8 +89,10 @@ def backtest_forecast(
     first = max(1, end - origins * horizon)
     panel = dataset.panel(until=end, selection_end=first)
     at = make_origins(panel, num_origins=origins, horizon=horizon, first=first)
-    fitted = _fit(panel.until(at[0]), settings=settings, warm_start=None)
-    models = make_contenders(fitted, seed=settings.seed, max_statistical_series=statistical_series)
+    known = panel.until(at[0])
+    fitted, held_out = _fit(known, settings=settings, warm_start=None)
+    team = _fit_team(known, settings=settings, network=(fitted, held_out)) if with_team else None
+    models = make_contenders(fitted, seed=settings.seed, max_statistical_series=statistical_series, team=team)
     with stage("Backtest", total=len(models)) as running:
         rows = evaluate_forecasts(
             panel,
@@ -85,9 +103,14 @@ def backtest_forecast(
         )
     origin_dates = [str(panel.calendar.date_on(origin)) for origin in at]
     if as_json:
-        print(json.dumps({"origins_on": origin_dates, "trained_until_on": origin_dates[0], "rows": rows}))
+        answer = {"origins_on": origin_dates, "trained_until_on": origin_dates[0], "rows": rows}
+        print(json.dumps(answer | ({"weights": team.blend.table()} if team else {})))
         return
     _show(rows, columns=_SCORE_COLUMNS, title=f"forecasts from {', '.join(origin_dates)}")
+    if team:
+        _show(
+            team.blend.table(), columns=("segment", *team.blend.members), title="what each member weighs in the blend"
+        )
 
 
 def explain_series(
@@ -170,14 +193,27 @@ def _champion(settings: Settings, *, until_on: date) -> "Forecaster":
     return Forecaster.load(stored.folder)
 
 
-def _fit(panel: DemandPanel, *, settings: Settings, warm_start: "Forecaster | None") -> "Forecaster":
-    from forecasting.train import fit_forecaster  # here: importing Ray takes seconds, and 'restock --help' needs none
+def _fit(
+    panel: DemandPanel, *, settings: Settings, warm_start: "Forecaster | None"
+) -> "tuple[Forecaster, Forecaster | None]":
+    from forecasting.train import fit_and_hold_out  # here: importing Ray takes seconds, and 'restock --help' needs none
 
     epochs = settings.forecast.epochs if warm_start is None else settings.forecast.refit_epochs
     with connect(settings.runtime), stage("Train the forecaster", total=epochs + 1) as running:
-        return fit_forecaster(
+        return fit_and_hold_out(
             panel, settings=settings, warm_start=warm_start, on_epoch=lambda row: _advance(running, row)
         )
+
+
+def _fit_team(panel: DemandPanel, *, settings: Settings, network: "tuple[Forecaster, Forecaster | None]") -> "Team":
+    from forecasting.team import fit_team
+
+    if find_spec("lightgbm") is None:
+        raise ConfigError("trees need LightGBM, which is not installed; install the extra 'trees' or give --no-team")
+    with stage("Fit trees and weigh the blend", total=1) as running:
+        team = fit_team(panel, settings=settings, network=network)
+        running.advance(note=None)
+    return team
 
 
 def _advance(running: Stage, row: EpochRow) -> None:

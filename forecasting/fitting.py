@@ -178,6 +178,7 @@ class Fitting:
             "network": _copy(self.network.state_dict()),
             "average": self._average,
             "best": self.best,
+            "judged": self.judged,
             "optimizer": self._optimizer.state_dict(),
             "steps": self._steps,
             "history": [asdict(row) for row in self.history],
@@ -187,6 +188,7 @@ class Fitting:
         """Go on where :meth:`state` was taken."""
         self.network.load_state_dict(state["network"])
         self._average, self.best = _copy(state["average"]), _copy(state["best"])
+        self.judged = state["judged"]
         self._optimizer.load_state_dict(state["optimizer"])
         self._steps = state["steps"]
         self.history = [EpochRow(**row) for row in state["history"]]

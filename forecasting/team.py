@@ -13,6 +13,7 @@ from cluster.panel import DemandPanel
 from forecasting import baselines
 from forecasting.blend import Blend, equal_blend, fit_blend
 from forecasting.forecast import Forecast
+from forecasting.predict import Forecaster
 from forecasting.preparation import fit_and_hold_out, make_start
 from forecasting.segments import segment_of_S
 from forecasting.trees import fit_trees
@@ -69,14 +70,22 @@ class Team:
         ]
 
 
-def fit_team(panel: DemandPanel, *, settings: Settings) -> Team:
+def fit_team(
+    panel: DemandPanel, *, settings: Settings, network: tuple[Forecaster, Forecaster | None] | None = None
+) -> Team:
     """Fit to a panel, all of it: cut it with ``until`` first.
 
     The weights come from the last horizon, which the members that are weighed have not seen; then network and trees
     learn from it too. A history too short to hold any period back gives equal weights.
+
+    Parameters
+    ----------
+    network
+        A network fitted to this panel already, and as it was before it saw the last horizon: what
+        ``fit_and_hold_out`` returns. Fitted here, in this process, if not given.
     """
     began_s = time.process_time()
-    network, held_out = fit_and_hold_out(panel, settings=settings)
+    fitted_network, held_out = network or fit_and_hold_out(panel, settings=settings)
     network_s = time.process_time() - began_s
     start = make_start(panel, settings=settings)
     horizon, end = settings.horizon, panel.num_periods
@@ -96,7 +105,7 @@ def fit_team(panel: DemandPanel, *, settings: Settings) -> Team:
         CROSTON: _Views(rule=lambda view, h: baselines.croston(view, horizon=h, levels=levels)),
     }
     began_s = time.process_time()
-    fitted: dict[str, _Rolls] = {NETWORK: network, TREES: trees(panel), **rules}
+    fitted: dict[str, _Rolls] = {NETWORK: fitted_network, TREES: trees(panel), **rules}
     trees_s = time.process_time() - began_s
     if held_out is None:
         blend = equal_blend(list(fitted))

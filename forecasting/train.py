@@ -62,6 +62,17 @@ def fit_forecaster(
     DataError
         If the panel holds no series, NaN, or fewer than 4 periods.
     """
+    return fit_and_hold_out(panel, settings=settings, warm_start=warm_start, on_epoch=on_epoch)[0]
+
+
+def fit_and_hold_out(
+    panel: DemandPanel,
+    *,
+    settings: Settings,
+    warm_start: Forecaster | None = None,
+    on_epoch: Callable[[EpochRow], None] = lambda row: None,
+) -> tuple[Forecaster, Forecaster | None]:
+    """As :func:`fit_forecaster`; and the forecaster as it was before it learned from the validation periods."""
     start = make_start(panel, settings=settings, warm_start=warm_start)
     table = series_table(panel, known=start.vocabulary.rows(panel.index), seed=settings.seed)
     state = fit_resumable(
@@ -72,7 +83,9 @@ def fit_forecaster(
         folder=settings.home / "runs" / f"forecaster-{_run_digest(table, start=start)}",
         on_row=lambda row: on_epoch(EpochRow(**row)),
     )
-    return make_forecaster(start, weights=state["best"], history=[EpochRow(**row) for row in state["history"]])
+    history, judged = [EpochRow(**row) for row in state["history"]], state["judged"]
+    held_out = None if judged is None else make_forecaster(start, weights=judged, history=history)
+    return make_forecaster(start, weights=state["best"], history=history), held_out
 
 
 def _run_digest(table: pa.Table, *, start: Start) -> str:

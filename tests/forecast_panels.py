@@ -20,6 +20,7 @@ SMALL = (
     "forecast.windows_per_series=16",
     "forecast.batch_size=64",
     "forecast.least_steps=1",
+    "forecast.tree_rows=2000",
     "forecast.levels=[0.1,0.5,0.9]",
 )
 

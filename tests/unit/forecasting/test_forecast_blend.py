@@ -174,7 +174,7 @@ def test_trees_take_short_histories_and_series_without_sales(num_periods: int) -
 
 def test_a_team_forecasts_as_its_members_and_their_blend() -> None:
     panel = make_panel(num_series=12, num_periods=90)
-    settings = small_settings("forecast.tree_rows=3000")
+    settings = small_settings()
     team = fit_team(panel.until(80), settings=settings)
     made = {
         name: team.predict_rolling(panel, origins=[80], horizon=7, member=name)[0] for name in (NETWORK, TREES, BLEND)

@@ -16,15 +16,17 @@ from cluster.config import Settings
 from cluster.errors import ConfigError, DataError, StaleInputError
 from cluster.panel import DemandPanel
 from forecasting.predict import Forecaster
-from forecasting.preparation import fit_in_process
+from forecasting.preparation import fit_and_hold_out
 
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Overrides that open a loaded shop of three items and 60 days."""
 
-    def fit(panel: DemandPanel, *, settings: Settings, warm_start: Forecaster | None) -> Forecaster:
-        return fit_in_process(panel, settings=settings, warm_start=warm_start)
+    def fit(
+        panel: DemandPanel, *, settings: Settings, warm_start: Forecaster | None
+    ) -> tuple[Forecaster, Forecaster | None]:
+        return fit_and_hold_out(panel, settings=settings, warm_start=warm_start)
 
     monkeypatch.setattr(forecasting.cli, "_fit", fit)
     short = ["split.test_days=7", "split.policy_days=21", "split.validation_days=7", "data.holidays=", *SMALL]
@@ -67,10 +69,23 @@ def test_a_backtest_scores_the_forecaster_beside_its_baselines(shop: list[str]) 
     assert len(answer["origins_on"]) == 2
     assert answer["trained_until_on"] == answer["origins_on"][0]
     rows = {row["model"]: row for row in answer["rows"]}
-    assert list(rows) == ["network", "seasonal-naive", "weekday-quantiles", "ets", "arima"]
+    assert list(rows) == [
+        "network",
+        "blend",
+        "trees",
+        "seasonal-naive",
+        "weekday-quantiles",
+        "croston",
+        "tsb",
+        "ets",
+        "arima",
+    ]
     assert rows["seasonal-naive"]["wql"] == 0.0  # every item sells the same every day
     assert rows["arima"]["num_series"] == 1
-    assert "network" in run(forecasting.cli.backtest_forecast, [*shop, "--origins", "1", "--statistical-series", "1"])
+    assert {"segment", "network", "trees"} <= set(answer["weights"][0])
+    fewer = [*shop, "--origins", "1", "--statistical-series", "1"]
+    assert "what each member weighs" in run(forecasting.cli.backtest_forecast, fewer)
+    assert "trees" not in run(forecasting.cli.backtest_forecast, [*fewer, "--no-team"])
 
 
 @pytest.mark.parametrize(("until", "error"), [("yesterday", ConfigError), ("1999-01-01", DataError)])

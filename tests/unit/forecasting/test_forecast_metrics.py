@@ -142,4 +142,11 @@ def test_origins_are_a_horizon_apart_and_never_before_the_first() -> None:
 
 
 def test_the_usual_contenders() -> None:
-    assert list(make_contenders(None, seed=0)) == ["seasonal-naive", "weekday-quantiles", "ets", "arima"]
+    assert list(make_contenders(None, seed=0)) == [
+        "seasonal-naive",
+        "weekday-quantiles",
+        "croston",
+        "tsb",
+        "ets",
+        "arima",
+    ]
