@@ -15,7 +15,7 @@ from forecasting.forecast import Forecast
 
 _LEAST_SCORES = 200
 """Fewer say too little: the forecast is then left as it is."""
-_SAME = 1e-6
+_HALF_UNIT = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +65,11 @@ def _level_of(
 ) -> npt.NDArray[np.float64]:
     """Level at which each observation lies in its forecast, drawn evenly between the levels that enclose it.
 
-    Demand is a count: several levels may say "nothing", and an observation of nothing belongs to all of them.
+    Demand is a count and quantiles are smooth: those within half a unit of an observation all say what was observed.
     """
     edge_Q = np.concatenate([[0.0], levels_Q.astype(np.float64), [1.0]])
-    low_SH = edge_Q[(quantile_SHQ < truth_SH[..., None] - _SAME).sum(axis=-1)]
-    high_SH = edge_Q[(quantile_SHQ <= truth_SH[..., None] + _SAME).sum(axis=-1) + 1]
+    low_SH = edge_Q[(quantile_SHQ < truth_SH[..., None] - _HALF_UNIT).sum(axis=-1)]
+    high_SH = edge_Q[(quantile_SHQ <= truth_SH[..., None] + _HALF_UNIT).sum(axis=-1) + 1]
     return random.uniform(low_SH, high_SH)
 
 
