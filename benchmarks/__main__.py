@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-_PARTS = {"__init__", "__main__", "frame", "instances", "new_item_cases", "panels", "replay_report", "rolling_study"}
+_CASES = {"forecast_panels", "instances", "new_item_cases", "panels"}
+_PARTS = {"__init__", "__main__", "frame", "replay_report", "rolling_study"} | _CASES
 
 
 def main() -> int:
