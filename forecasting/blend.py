@@ -7,7 +7,7 @@ Shapes: S series, H horizon, Q quantile levels, W members, N observations.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,6 @@ _LEAST_SERIES = 20
 """A segment with fewer takes the weights of all series."""
 _SHRINKAGE_SERIES = 50.0
 """A segment's weights are pulled towards those of all series as if these held so many of its own."""
-_SUM_WEIGHT = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,44 +31,48 @@ class Blend:
 
     Parameters
     ----------
-    weight_GW
-        One row per entry of :data:`forecasting.segments.SEGMENTS`; rows sum to 1.
+    single_GW, summed_GW
+        Weights for single periods and for sums, one row per entry of :data:`forecasting.segments.SEGMENTS`; rows sum
+        to 1. A member that knows how errors of following days go together may know little of any one day.
     """
 
     members: tuple[str, ...]
-    weight_GW: npt.NDArray[np.float64]
+    single_GW: npt.NDArray[np.float64]
+    summed_GW: npt.NDArray[np.float64]
     calibration: Calibration | None
 
     def combine(self, forecasts: Mapping[str, Forecast], *, segment_S: npt.NDArray[np.int64]) -> Forecast:
         """One forecast out of the members' forecasts of the same series."""
-        weight_SW = self.weight_GW[segment_S]
         parts = [forecasts[name] for name in self.members]
-
-        def mean_of(values: Sequence[FloatArray]) -> FloatArray:
-            tail = (1,) * (values[0].ndim - 1)
-            weighted = [weight_SW[:, w].reshape(-1, *tail) * value for w, value in enumerate(values)]
-            return np.sum(weighted, axis=0).astype(np.float32)
-
+        single_SW, summed_SW = self.single_GW[segment_S], self.summed_GW[segment_S]
+        cumulative_SHQ = _weighted([part.cumulative_SHQ for part in parts], summed_SW)
         blended = Forecast(
             levels_Q=parts[0].levels_Q,
-            mean_SH=mean_of([part.mean_SH for part in parts]),
-            marginal_SHQ=mean_of([part.marginal_SHQ for part in parts]),
-            cumulative_SHQ=mean_of([part.cumulative_SHQ for part in parts]),
+            mean_SH=_weighted([part.mean_SH for part in parts], single_SW),
+            marginal_SHQ=_weighted([part.marginal_SHQ for part in parts], single_SW),
+            cumulative_SHQ=cumulative_SHQ,
         )
         return blended if self.calibration is None else self.calibration.apply(blended)
 
     def table(self) -> list[dict[str, Any]]:
-        """What each member earns: one row per segment."""
+        """What each member earns: one row per segment, for single periods and for sums."""
         return [
-            {"segment": segment, **dict(zip(self.members, map(float, weight_W), strict=True))}
-            for segment, weight_W in zip(SEGMENTS, self.weight_GW, strict=True)
+            {"of": of, "segment": segment, **dict(zip(self.members, map(float, weight_W), strict=True))}
+            for of, weight_GW in (("periods", self.single_GW), ("sums", self.summed_GW))
+            for segment, weight_W in zip(SEGMENTS, weight_GW, strict=True)
         ]
+
+
+def _weighted(values: Sequence[FloatArray], weight_SW: npt.NDArray[np.float64]) -> FloatArray:
+    tail = (1,) * (values[0].ndim - 1)
+    weighted = [weight_SW[:, w].reshape(-1, *tail) * value for w, value in enumerate(values)]
+    return np.sum(weighted, axis=0).astype(np.float32)
 
 
 def equal_blend(members: Sequence[str]) -> Blend:
     """Equal weights: hard to beat, and all that can be said without validation."""
     weight_GW = np.full((len(SEGMENTS), len(members)), 1.0 / len(members))
-    return Blend(members=tuple(members), weight_GW=weight_GW, calibration=None)
+    return Blend(members=tuple(members), single_GW=weight_GW, summed_GW=weight_GW, calibration=None)
 
 
 def fit_blend(
@@ -95,15 +98,8 @@ def fit_blend(
         _losses(panel, parts=[forecasts[name][k] for name in members], origin=origin, end=end)
         for k, origin in enumerate(origins)
     ]
-    everything = _best_weights(seen, kept=[np.ones(panel.num_series, dtype=bool)] * len(origins))
-    weight_GW = np.tile(everything, (len(SEGMENTS), 1))
-    for g in range(len(SEGMENTS)):
-        kept = [segment_S == g for segment_S in segments]
-        count = sum(int(rows.sum()) for rows in kept) / len(origins)
-        if count >= _LEAST_SERIES:
-            own = count / (count + _SHRINKAGE_SERIES)
-            weight_GW[g] = own * _best_weights(seen, kept=kept) + (1 - own) * everything
-    plain = Blend(members=members, weight_GW=weight_GW, calibration=None)
+    single_GW, summed_GW = (_weight_GW(seen, kind=kind, segments=segments) for kind in (0, 1))
+    plain = Blend(members=members, single_GW=single_GW, summed_GW=summed_GW, calibration=None)
     if not is_calibrated:
         return plain
     blended = [
@@ -111,7 +107,7 @@ def fit_blend(
         for k in range(len(origins))
     ]
     calibration = calibrate(panel, forecasts=blended, origins=origins, end=end)
-    return Blend(members=members, weight_GW=weight_GW, calibration=calibration)
+    return replace(plain, calibration=calibration)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,8 +136,25 @@ def _losses(panel: DemandPanel, *, parts: Sequence[Forecast], origin: int, end: 
     )
 
 
-def _best_weights(seen: Sequence[_Seen], *, kept: Sequence[npt.NDArray[np.bool_]]) -> npt.NDArray[np.float64]:
-    """Weights on the simplex with the least pinball loss of units, single periods and sums together.
+def _weight_GW(
+    seen: Sequence[_Seen], *, kind: int, segments: Sequence[npt.NDArray[np.int64]]
+) -> npt.NDArray[np.float64]:
+    """Weights of each segment, pulled towards those of all series."""
+    everything_W = _best_weights(seen, kind=kind, kept=[np.ones(len(part), dtype=bool) for part in segments])
+    weight_GW = np.tile(everything_W, (len(SEGMENTS), 1))
+    for g in range(len(SEGMENTS)):
+        kept = [segment_S == g for segment_S in segments]
+        count = sum(int(rows.sum()) for rows in kept) / len(segments)
+        if count >= _LEAST_SERIES:
+            own = count / (count + _SHRINKAGE_SERIES)
+            weight_GW[g] = own * _best_weights(seen, kind=kind, kept=kept) + (1 - own) * everything_W
+    return weight_GW
+
+
+def _best_weights(
+    seen: Sequence[_Seen], *, kind: int, kept: Sequence[npt.NDArray[np.bool_]]
+) -> npt.NDArray[np.float64]:
+    """Weights on the simplex with the least pinball loss of units, of single periods (0) or of sums (1).
 
     The loss is convex in the weights; they are the softmax of free numbers, so that no constraint is needed.
     """
@@ -153,9 +166,8 @@ def _best_weights(seen: Sequence[_Seen], *, kept: Sequence[npt.NDArray[np.bool_]
         weight_W /= weight_W.sum()
         loss, slope_W = 0.0, np.zeros(num_members)
         for moment, rows_S in zip(seen, kept, strict=True):
-            for kind, share in ((0, 1.0), (1, _SUM_WEIGHT)):
-                value, slope = _pinball(moment, kind=kind, rows_S=rows_S, weight_W=weight_W)
-                loss, slope_W = loss + share * value, slope_W + share * slope
+            value, slope = _pinball(moment, kind=kind, rows_S=rows_S, weight_W=weight_W)
+            loss, slope_W = loss + value, slope_W + slope
         # Over demand, so that the search stops at the same precision whatever the size of the panel.
         return loss / units, weight_W * (slope_W - weight_W @ slope_W) / units
 

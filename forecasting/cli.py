@@ -109,7 +109,9 @@ def backtest_forecast(
     _show(rows, columns=_SCORE_COLUMNS, title=f"forecasts from {', '.join(origin_dates)}")
     if team:
         _show(
-            team.blend.table(), columns=("segment", *team.blend.members), title="what each member weighs in the blend"
+            team.blend.table(),
+            columns=("of", "segment", *team.blend.members),
+            title="what each member weighs in the blend",
         )
 
 

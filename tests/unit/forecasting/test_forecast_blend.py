@@ -92,15 +92,15 @@ def test_the_member_that_is_right_gets_the_weight() -> None:
     panel = poisson_panel(4.0)
     made = {"right": [poisson_forecast(4.0)] * 2, "wrong": [poisson_forecast(9.0)] * 2}
     blend = fit_blend(panel, forecasts=made, origins=[20, 40], end=60, is_calibrated=False)
-    assert (blend.weight_GW[:, 0] > 0.9).all()
-    np.testing.assert_allclose(blend.weight_GW.sum(axis=1), 1.0)
+    assert (blend.single_GW[:, 0] > 0.9).all()
+    np.testing.assert_allclose(blend.summed_GW.sum(axis=1), 1.0)
 
 
 def test_two_members_that_err_to_both_sides_beat_each() -> None:
     panel = poisson_panel(6.0)
     made = {"low": [poisson_forecast(4.0)] * 2, "high": [poisson_forecast(8.0)] * 2}
     blend = fit_blend(panel, forecasts=made, origins=[20, 40], end=60, is_calibrated=False)
-    np.testing.assert_allclose(blend.weight_GW, 0.5, atol=0.15)
+    np.testing.assert_allclose(blend.single_GW, 0.5, atol=0.15)
     both = blend.combine({name: parts[0] for name, parts in made.items()}, segment_S=segment_of_S(panel))
     loss, low, high = (
         loss_by_series(panel, forecasts=[forecast], origins=[50], summed=True).sum()
