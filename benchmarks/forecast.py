@@ -30,6 +30,8 @@ Row = dict[str, Any]
 Made = dict[str, list[Forecast]]
 
 _TREES, _OURS = "trees", ("network", "blend")
+_SHOWN = ("system", "segment", "wql", "wql_sum", "order_cost", "bias", "coverage_80")
+"""Columns of the table for people; the JSON has all."""
 _BOOTSTRAP = 2_000
 _STATISTICAL_SERIES = 30
 _QUICK = ("forecast.epochs=2", "forecast.windows_per_series=16")
@@ -54,7 +56,8 @@ def main() -> None:
     except RestockError as error:
         raise SystemExit(f"error: {error}") from None
     rows, targets, facts = _compare(panel, settings=settings, origins=origins, arguments=arguments)
-    report("forecast", rows, targets=targets, arguments=arguments, facts=facts | {"notes": [*notes, *facts["notes"]]})
+    shown = rows if arguments.json else [{name: row[name] for name in _SHOWN} for row in rows]
+    report("forecast", shown, targets=targets, arguments=arguments, facts=facts | {"notes": [*notes, *facts["notes"]]})
 
 
 def _parse() -> argparse.Namespace:
