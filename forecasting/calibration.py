@@ -82,7 +82,7 @@ def _calibrated(score_N: npt.NDArray[np.float64], levels_Q: FloatArray) -> Float
 
 
 def _read(quantile_SHQ: FloatArray, *, levels_Q: FloatArray, wanted_Q: FloatArray) -> FloatArray:
-    """Quantiles at other levels: linear in the normal score, the outermost segments continued; a tenth of a unit is none."""
+    """Quantiles at other levels: linear in the normal score, the outermost segments continued; below a tenth, none."""
     score_Q = ndtri(levels_Q.astype(np.float64))
     score_N = ndtri(np.clip(wanted_Q.astype(np.float64), ndtr(score_Q[0] - 1.0), ndtr(score_Q[-1] + 0.5)))
     right_N = np.clip(np.searchsorted(score_Q, score_N), 1, len(score_Q) - 1)
