@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from benchmarks.panels import read_table
 from cluster.errors import DataError
 from cluster.panel import Calendar, DemandPanel, FloatArray, SeriesIndex
 from cluster.schema import DEFAULT_LOCATION
@@ -97,18 +98,9 @@ def load_table(path: Path, columns: TableColumns, *, weekly: bool) -> tuple[Dema
 
 
 def _read(path: Path, columns: TableColumns) -> pl.DataFrame:
-    try:
-        table = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=None)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{path}: cannot be read ({str(error)[:200]}); name a CSV or Parquet file") from error
-    missing = [name for name in columns.names() if name not in table.columns]
-    if missing:
-        raise DataError(
-            f"{path}: has no column {', '.join(map(repr, missing))}; it has {', '.join(table.columns)}: name one"
-        )
-    table = table.filter(pl.col(columns.id).is_not_null())
+    table = read_table(path, names=columns.names()).filter(pl.col(columns.id).is_not_null())
     if not table.height:
-        raise DataError(f"{path}: has no rows; name a file with one row per series and period")
+        raise DataError(f"{path}: has no rows with a name in {columns.id}; name the column of the series' names")
     return table
 
 

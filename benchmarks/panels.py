@@ -5,7 +5,7 @@ Shapes: S series, T periods, N table rows.
 
 import argparse
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -120,24 +120,36 @@ def load_table_input(arguments: argparse.Namespace, *, home: Path, sets: list[st
     )
 
 
-def _read(path: Path, arguments: argparse.Namespace) -> pl.DataFrame:
-    """Columns id, time, target and category of the file, and every column that a term names."""
+def read_table(path: Path, *, names: Sequence[str], hint: str = "") -> pl.DataFrame:
+    """A CSV or Parquet file that has rows and the named columns.
+
+    Raises
+    ------
+    DataError
+        Naming the file and what it lacks.
+    """
     try:
         table = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=None)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path}: cannot be read ({str(error)[:200]}); name a CSV or Parquet file") from error
+    missing = [name for name in names if name not in table.columns]
+    if missing:
+        raise DataError(
+            f"{path}: has no column {', '.join(map(repr, missing))}; it has {', '.join(table.columns)}: name one of "
+            f"these{hint}"
+        )
+    if not table.height:
+        raise DataError(f"{path}: has no rows; name a file with one row per series and period")
+    return table
+
+
+def _read(path: Path, arguments: argparse.Namespace) -> pl.DataFrame:
+    """Columns id, time, target and category of the file, and every column that a term names."""
     wanted = {"id": arguments.id, "time": arguments.time, "target": arguments.target}
     if arguments.category:
         wanted["category"] = arguments.category
     terms = [getattr(arguments, name) for name in _TERMS if _number(getattr(arguments, name)) is None]
-    missing = [name for name in (*wanted.values(), *terms) if name not in table.columns]
-    if missing:
-        raise DataError(
-            f"{path}: has no column {', '.join(map(repr, missing))}; it has {', '.join(table.columns)}: name one of "
-            "these (terms may also be numbers)"
-        )
-    if not table.height:
-        raise DataError(f"{path}: has no rows; name a file with one row per series and period")
+    table = read_table(path, names=[*wanted.values(), *terms], hint=" (terms may also be numbers)")
     category = pl.col(arguments.category).cast(pl.String).fill_null("none") if arguments.category else pl.lit("all")
     return table.select(
         id=pl.col(arguments.id).cast(pl.String),
