@@ -186,15 +186,15 @@ def _quantiles(cases: list[Case], forecasts: list[Forecasts], actuals: list[np.n
     The errors are those at settled origins, of series that are not held out now.
     """
     out = []
-    for now, forecast in zip(cases, forecasts, strict=True):
-        earlier = [k for k, case in enumerate(cases) if case.settled <= now.origin]
+    for current, forecast in zip(cases, forecasts, strict=True):
+        earlier = [k for k, case in enumerate(cases) if case.settled <= current.origin]
         if not earlier:
             continue
         level_N, actual_N, series_N = (
             np.concatenate(parts)
             for parts in zip(*((forecasts[k][system], actuals[k], cases[k].series_S) for k in earlier), strict=True)
         )
-        error_N = np.log((actual_N + _OFFSET) / (28 * level_N + _OFFSET))[~np.isin(series_N, now.series_S)]
+        error_N = np.log((actual_N + _OFFSET) / (28 * level_N + _OFFSET))[~np.isin(series_N, current.series_S)]
         factor_Q = np.exp(np.quantile(error_N, _LEVELS_Q))
         out.append(np.maximum((28 * forecast[system][:, None] + _OFFSET) * factor_Q - _OFFSET, 0.0))
     return np.concatenate(out)

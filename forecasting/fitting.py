@@ -96,13 +96,11 @@ class Fitting:
     """State of one training run; :meth:`run_epoch` moves it on, :meth:`state` and :meth:`restore` survive a crash.
 
     Learning passes lower the learning rate in one cycle and are judged on the validation tail by a running average of
-    the weights; the best average is kept. Then one finishing pass at a low rate also learns from the tail.
+    the weights; the best average is kept. Then one finishing pass at a low rate also learns from the tail; ``judged``
+    keeps the weights that had not seen it (None until then, and for a run without validation).
 
     Parameters
     ----------
-    judged
-        The weights that validation chose, before the finishing pass: they have not seen its periods. None until then,
-        and for a run without validation.
     parallel
         The network as it is called in training: itself, or wrapped for data-parallel workers.
     validation
@@ -127,7 +125,6 @@ class Fitting:
         self._add = add_over_workers
         self._levels_Q = torch.tensor(network.shape.levels, device=device)
         self._optimizer = _make_optimizer(network, learning_rate=plan.learning_rate)
-        self._average = _copy(network.state_dict())
         self._steps = 0
         self._validation = [self._windows(features) for features in validation]
         self.history: list[EpochRow] = []

@@ -33,11 +33,19 @@ class NeighbourLists(Protocol):
     """Neighbours found elsewhere, for instance by who buys them or by what they are called; -1 is no neighbour."""
 
     @property
-    def item_ids_I(self) -> npt.NDArray[np.str_]: ...  # noqa: D102
+    def item_ids_I(self) -> npt.NDArray[np.str_]:
+        """Items that have a list, in row order."""
+        ...
+
     @property
-    def item_IK(self) -> npt.NDArray[np.int32]: ...  # noqa: D102
+    def item_IK(self) -> npt.NDArray[np.int32]:
+        """Rows of each item's neighbours."""
+        ...
+
     @property
-    def score_IK(self) -> npt.NDArray[np.float32]: ...  # noqa: D102
+    def score_IK(self) -> npt.NDArray[np.float32]:
+        """How near each neighbour is."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,7 @@ _WINDOWS = (7, 28)
 _NAMES = (0, 1)
 """Columns that hold the numbers of series and category: their values have no order."""
 _LEAST_ORIGIN = 28
+_GROUP_SERIES = 2_048
 _PARAMETERS: dict[str, Any] = {
     "objective": "quantile",
     "num_leaves": 31,
@@ -75,14 +76,18 @@ class TreeForecaster:
         )
 
     def _quantile_SHQ(self, inputs: "TreeInputs", kind: Kind, *, origin: int, shape: tuple[int, int]) -> FloatArray:
-        row_N, ahead_N = (part.ravel() for part in np.indices(shape))
-        read_NZ = inputs.read_NZ(kind, row_N=row_N, origin_N=np.full_like(row_N, origin), ahead_N=ahead_N)
         models = self.single if kind == "single" else self.summed
-        relative_NQ = np.stack([np.asarray(model.predict(read_NZ, num_threads=1)) for model in models], axis=-1)
-        level_S = inputs.features.level_SU[:, origin]
-        # Models of different levels know nothing of each other: sorted, their answers do not cross.
-        relative_SHQ = np.sort(np.maximum(relative_NQ, 0.0), axis=-1).reshape(*shape, -1)
-        return (relative_SHQ * level_S[:, None, None]).astype(np.float32)
+        out_SHQ = np.empty((*shape, len(models)), dtype=np.float32)
+        # Some series at a time: the inputs of all at once would not fit for a large shop.
+        for first in range(0, shape[0], _GROUP_SERIES):
+            rows = np.arange(first, min(first + _GROUP_SERIES, shape[0]))
+            row_N, ahead_N = np.repeat(rows, shape[1]), np.tile(np.arange(shape[1]), len(rows))
+            read_NZ = inputs.read_NZ(kind, row_N=row_N, origin_N=np.full_like(row_N, origin), ahead_N=ahead_N)
+            relative_NQ = np.stack([np.asarray(model.predict(read_NZ, num_threads=1)) for model in models], axis=-1)
+            # Models of different levels know nothing of each other: sorted, their answers do not cross.
+            relative_SHQ = np.sort(np.maximum(relative_NQ, 0.0), axis=-1).reshape(len(rows), shape[1], -1)
+            out_SHQ[rows] = relative_SHQ * inputs.features.level_SU[rows, origin, None, None]
+        return out_SHQ
 
 
 def mean_of_quantiles(quantile_SHQ: FloatArray, *, levels: Sequence[float]) -> FloatArray:
