@@ -4,9 +4,12 @@ Shapes: I items, K neighbours.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+
+NeighbourKind = Literal["together", "substitute", "complement", "like"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,11 +24,16 @@ class ItemNeighbours:
         Row numbers of the neighbours; -1 where an item has fewer than K.
     score_IK
         Similarity, decreasing along K, 0 where there is no neighbour.
+    kind
+        What makes them neighbours: taken ``together`` or soon after one another; ``substitute``: takes over when the
+        item is out of stock; ``complement``: goes into the same basket beyond what customers' habits explain;
+        ``like``: is described alike.
     """
 
     item_ids_I: npt.NDArray[np.str_]
     item_IK: npt.NDArray[np.int32]
     score_IK: npt.NDArray[np.float32]
+    kind: NeighbourKind = "together"
 
     def __post_init__(self) -> None:
         if self.item_IK.shape != self.score_IK.shape or len(self.item_IK) != len(self.item_ids_I):

@@ -18,6 +18,7 @@ from cluster.errors import RestockError
 from cluster.options import ConfigOption, JsonOption, SetOption, day_of
 from cluster.runtime import set_environment
 from forecasting.cli import backtest_forecast, explain_series
+from recsys.bundles_cli import suggest as suggest_bundles
 from restock.reference import list_settings, make_configuration_page
 from restock.train_cli import app as train_app
 from serve.cli import serve_command
@@ -36,6 +37,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(train_app, name="train")
 app.add_typer(backtest_app, name="backtest")
 app.add_typer(explain_app, name="explain")
+app.command("bundles")(suggest_bundles)
 app.command("serve")(serve_command)
 
 
@@ -65,6 +67,10 @@ def plan(
     open_orders: Annotated[
         Path | None, typer.Option("--open-orders", help="Orders still to come, CSV or Parquet.")
     ] = None,
+    promotions: Annotated[
+        Path | None,
+        typer.Option("--promotions", help="Promotions that are only planned, CSV or Parquet: what 'bundles' wrote."),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="Plan to write, .csv or .parquet.")] = Path("plan.csv"),
     no_drivers: Annotated[
         bool, typer.Option("--no-drivers", help="Do not say what moves demand: a large shop is planned sooner.")
@@ -74,10 +80,10 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Write the order plan of a day; nothing from that day on is read."""
-    from restock.planning import StockFiles, plan_orders  # here: torch takes seconds to import
+    from restock.planning import PlanFiles, plan_orders  # here: torch takes seconds to import
 
     settings = load_settings(config, overrides=overrides or ())
-    files = StockFiles(stock=stock, open_orders=open_orders)
+    files = PlanFiles(stock=stock, open_orders=open_orders, promotions=promotions)
     made = plan_orders(
         open_dataset(settings),
         settings=settings,

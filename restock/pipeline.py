@@ -22,7 +22,7 @@ from forecasting.forecast import Forecast
 from forecasting.metrics import at_levels
 from restock.charts import CostRow, ForecastExample
 from restock.meter import Meter
-from restock.planning import StockFiles, plan_orders
+from restock.planning import PlanFiles, plan_orders
 from restock.report import Curves, ReportContent, write_report
 from restock.training import (
     Forecasters,
@@ -101,7 +101,7 @@ def run_main_job(settings: Settings) -> MainJob:
     return job
 
 
-def _write_stock(bench: Workbench, outcome: PolicyOutcome, *, folder: Path) -> StockFiles:
+def _write_stock(bench: Workbench, outcome: PolicyOutcome, *, folder: Path) -> PlanFiles:
     """The stock that the plan starts from, as the files that a shop would export."""
     tables = make_stock_tables(
         outcome.study.end,
@@ -110,7 +110,7 @@ def _write_stock(bench: Workbench, outcome: PolicyOutcome, *, folder: Path) -> S
         on_date=bench.date_on(bench.split.end),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    files = StockFiles(stock=folder / "stock.csv", open_orders=folder / "open_orders.csv")
+    files = PlanFiles(stock=folder / "stock.csv", open_orders=folder / "open_orders.csv")
     for table, path in zip(tables, (files.stock, files.open_orders), strict=True):
         pa.csv.write_csv(table, path)
     return files

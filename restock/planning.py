@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from cluster.announce import announce
 from cluster.artifacts import ArtifactStore, open_store, slug_of
 from cluster.config import Settings
 from cluster.dataset import Dataset
@@ -28,18 +29,19 @@ from rl.stock import StockReading, assume_stock, make_inventory_state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StockFiles:
-    """A stock snapshot and the orders still to come, as files; None where there is none."""
+class PlanFiles:
+    """A stock snapshot, the orders still to come, and promotions only planned, as files; None where there is none."""
 
     stock: Path | None = None
     open_orders: Path | None = None
+    promotions: Path | None = None
 
 
 def plan_orders(
     dataset: Dataset,
     *,
     settings: Settings,
-    files: StockFiles,
+    files: PlanFiles,
     as_of: date | None = None,
     with_drivers: bool = True,
 ) -> OrderPlan:
@@ -59,6 +61,8 @@ def plan_orders(
     calendar = dataset.calendar
     period = dataset.num_periods if as_of is None else calendar.period_of(as_of)
     view = dataset.panel(until=period)
+    if files.promotions is not None:
+        view = announce(view, read_table("promotions", files.promotions))
     on_date = as_of or calendar.date_on(period)
     store = open_store(settings)
     terms, assumed = make_supply_terms(dataset.table("supply_terms"), panel=view, settings=settings)
@@ -99,7 +103,7 @@ def _drivers(forecaster: Forecaster, view: DemandPanel, *, terms: SupplyTerms) -
 def _read_stock(
     dataset: Dataset,
     *,
-    files: StockFiles,
+    files: PlanFiles,
     view: DemandPanel,
     forecast: Forecast,
     terms: SupplyTerms,
@@ -119,7 +123,7 @@ def _read_stock(
     )
 
 
-def _tables(dataset: Dataset, *, files: StockFiles) -> tuple[pa.Table | None, pa.Table | None]:
+def _tables(dataset: Dataset, *, files: PlanFiles) -> tuple[pa.Table | None, pa.Table | None]:
     stock = dataset.table("stock") if files.stock is None else read_table("stock", files.stock)
     open_orders = (
         dataset.table("open_orders") if files.open_orders is None else read_table("open_orders", files.open_orders)

@@ -1,14 +1,16 @@
 """The order plan from stored models, on a tiny shop with drawn weights."""
 
 import re
+from pathlib import Path
 
 import pytest
 from serving_home import AFTER_ON, Home, make_home
 
 from cluster.dataset import open_dataset
+from cluster.errors import DataError
 from forecasting.explain import driver_phrases, explain_forecast
 from forecasting.predict import Forecaster
-from restock.planning import StockFiles, plan_orders
+from restock.planning import PlanFiles, plan_orders
 from rl.orders import OrderPlan
 
 PHRASE = re.compile(r" \(([^()]* usual: [^()]*)\)")
@@ -21,7 +23,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 def plan_of(home: Home, *, with_drivers: bool) -> OrderPlan:
     dataset = open_dataset(home.settings)
-    return plan_orders(dataset, settings=home.settings, files=StockFiles(), with_drivers=with_drivers)
+    return plan_orders(dataset, settings=home.settings, files=PlanFiles(), with_drivers=with_drivers)
 
 
 def test_reasons_name_what_moves_demand_over_the_protection_interval(home: Home) -> None:
@@ -43,3 +45,10 @@ def test_drivers_can_be_left_out_and_change_nothing_but_reasons(home: Home) -> N
     assert not any(PHRASE.search(reason) for reason in without["reason"].to_pylist())
     assert without.drop_columns("reason") == told.drop_columns("reason")
     assert [PHRASE.sub("", reason) for reason in told["reason"].to_pylist()] == without["reason"].to_pylist()
+
+
+def test_a_planned_promotion_on_a_channel_without_a_past_is_refused(home: Home, tmp_path: Path) -> None:
+    path = tmp_path / "planned.csv"
+    path.write_text("item_id,promotion_type,start_on,end_on\nitem-1,display,2024-05-01,2024-05-07\n")
+    with pytest.raises(DataError, match="no such channel"):
+        plan_orders(open_dataset(home.settings), settings=home.settings, files=PlanFiles(promotions=path))
