@@ -179,6 +179,12 @@ class PolicySettings(_Section):
     reward: Literal["cost", "tiered"] = Field(
         "cost", description="money saved, or the teaching example's pay for ordering at low stock (docs/garments.md)"
     )
+    demand: Literal["replay", "bootstrap", "forecast"] = Field(
+        "replay", description="what policies learn from beside history: nothing, history reordered, or forecast draws"
+    )
+    demand_copies: int = Field(
+        3, ge=1, description="drawn copies of the learning window beside history; not with demand = replay"
+    )
     hidden: int = Field(64, ge=4, description="width of the two hidden layers")
     num_rows: int = Field(512, ge=1, description="simulated series stepped at once by a runner")
     rollout_periods: int = Field(32, ge=2, description="periods of a block, at most the policy periods")

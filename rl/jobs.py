@@ -16,6 +16,7 @@ import numpy as np
 from cluster.artifacts import code_digest, digest_of, slug_of
 from cluster.config import PolicySettings, Settings
 from cluster.errors import ArtifactError, ConfigError
+from rl.draws import add_copies
 from rl.evaluate import replay
 from rl.observation import anchored_grid
 from rl.policies.classical import NegativeBinomial, StaticMinMax
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 RESULT_FILE = "result.json"
 _DIGEST_FILE = "digest"
 _MIN_BLOCK = 2
+_WEEK_DAYS = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,11 +149,12 @@ def make_jobs(
         anchors = [name for name, rule in rules.items() if not isinstance(rule, StaticMinMax | NegativeBinomial)]
         anchor = rules[min(anchors, key=cost_of.__getitem__)] if anchors else None
         grid = anchored_grid(anchor, scenario.terms)
+        learning = _with_draws(scenario, settings)
         data = []
-        for window in (scenario, scenarios_validation[category]):
+        for window in (learning, scenarios_validation[category]):
             baseline_S = replay(rules[teacher], window).cost_S / window.num_periods
             data.append(make_env_data(window, baseline_cost_S=baseline_S.astype(np.float32), grid=grid))
-        lesson = make_lesson(rules[teacher], scenario, data=data[0], seed=settings.seed)
+        lesson = make_lesson(rules[teacher], learning, data=data[0], seed=settings.seed)
         jobs += [
             TrialJob(
                 category=category,
@@ -167,6 +170,19 @@ def make_jobs(
             for algorithm in settings.policy.algorithms
         ]
     return jobs
+
+
+def _with_draws(scenario: ReplayScenario, settings: Settings) -> ReplayScenario:
+    """The learning window, and the drawn copies of it that the settings ask for."""
+    if settings.policy.demand == "replay":
+        return scenario
+    return add_copies(
+        scenario,
+        copies=settings.policy.demand_copies,
+        draws=settings.policy.demand,
+        season_periods=_WEEK_DAYS if settings.data.frequency == "D" else 1,
+        seed=settings.seed,
+    )
 
 
 def _fitted(settings: PolicySettings, scenario: ReplayScenario) -> PolicySettings:

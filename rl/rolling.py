@@ -16,7 +16,7 @@ from cluster.errors import DataError
 from cluster.panel import DemandPanel
 from forecasting.forecast import Forecast
 from rl.inventory import CostRates, SupplyTerms, concatenate_states
-from rl.scenarios import ReplayScenario, make_replay
+from rl.scenarios import ReplayScenario, concatenate_forecasts, make_replay
 
 TermsMaker = Callable[[DemandPanel], SupplyTerms]
 """Supply terms as set with a history: master data of that day."""
@@ -185,7 +185,7 @@ def side_by_side(scenarios: Sequence[ReplayScenario]) -> ReplayScenario:
         first_period=first.first_period,
         demand_NT=np.concatenate([scenario.demand_NT for scenario in scenarios]),
         lead_time_NT=np.concatenate([scenario.lead_time_NT for scenario in scenarios]),
-        forecasts=[_joined(parts) for parts in zip(*(scenario.forecasts for scenario in scenarios), strict=True)],
+        forecasts=[concatenate_forecasts(parts) for parts in zip(*(scenario.forecasts for scenario in scenarios), strict=True)],
         start=concatenate_states([scenario.start for scenario in scenarios]),
         terms=concatenate_terms(terms),
     )
@@ -209,12 +209,3 @@ def concatenate_terms(parts: Sequence[SupplyTerms]) -> SupplyTerms:
 def _as_if_from(terms: SupplyTerms, *, later: int) -> SupplyTerms:
     """The same order days when periods are counted from ``later`` periods earlier."""
     return replace(terms, review_phase_S=(terms.review_phase_S - later) % terms.review_period_S)
-
-
-def _joined(parts: Sequence[Forecast]) -> Forecast:
-    return Forecast(
-        levels_Q=parts[0].levels_Q,
-        mean_SH=np.concatenate([part.mean_SH for part in parts]),
-        marginal_SHQ=np.concatenate([part.marginal_SHQ for part in parts]),
-        cumulative_SHQ=np.concatenate([part.cumulative_SHQ for part in parts]),
-    )

@@ -96,6 +96,16 @@ class ReplayScenario:
         )
 
 
+def concatenate_forecasts(parts: Sequence[Forecast]) -> Forecast:
+    """Series of several forecasts one after the other; all have the levels of the first."""
+    return Forecast(
+        levels_Q=parts[0].levels_Q,
+        mean_SH=np.concatenate([part.mean_SH for part in parts]),
+        marginal_SHQ=np.concatenate([part.marginal_SHQ for part in parts]),
+        cumulative_SHQ=np.concatenate([part.cumulative_SHQ for part in parts]),
+    )
+
+
 def make_replay(
     panel: DemandPanel,
     *,
