@@ -31,13 +31,13 @@ from cluster.runtime import connect
 from rl.demand import DemandLaw
 from rl.exact import LostSalesProblem
 from rl.jobs import TrialJob
-from rl.rllib_learner import build_algorithm
+from rl.rllib_learner import build_algorithm, n_step_of
 
 _N_STEP = LEAD_TIME + 1
 _NUM_ENVS = 64
 _NUM_ROWS = 256
-_OURS = "observation with forecast features, greedy twin of every row, hindsight for the critic"
-_STOCK = "state in an observation as wide as ours; no twin, no hindsight"
+_OURS = "observation with forecast features, greedy twin (PPO) or siblings (DQN) of every row, hindsight for the critic"
+_STOCK = "state in an observation as wide as ours; no twin, no siblings, no hindsight"
 _TIMES_STOCK = {"ppo": 4.0, "dqn": 20.0}
 _SHARE_OF_PLAIN = 0.8
 
@@ -112,7 +112,7 @@ def _measure(job: TrialJob, arguments: argparse.Namespace) -> list[dict[str, Any
 
 def _make_systems(job: TrialJob, *, quick: bool) -> tuple[list[Algorithm], list[_System]]:
     ours = build_algorithm(job)
-    plain = PlainPPO(job) if job.algorithm == "ppo" else PlainDQN(job, n_step=_N_STEP)
+    plain = PlainPPO(job) if job.algorithm == "ppo" else PlainDQN(job, n_step=n_step_of(job))
     num_columns = ours.env_runner.env.num_features + ours.env_runner.env.num_hindsight
     passes = 3 if quick else 15
     # One pass of RLlib's DQN takes longer than all of ours.

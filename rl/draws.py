@@ -22,7 +22,9 @@ _TINY = 1e-6
 _CORRELATIONS_K = np.linspace(0.0, 0.95, 20)
 
 
-def add_copies(scenario: ReplayScenario, *, copies: int, draws: Draws, season_periods: int, seed: int) -> ReplayScenario:
+def add_copies(
+    scenario: ReplayScenario, *, copies: int, draws: Draws, season_periods: int, seed: int
+) -> ReplayScenario:
     """A replay with ``copies`` further rows of each series beside its own, whose demand is drawn.
 
     Parameters
@@ -69,8 +71,9 @@ def bootstrap_replay(scenario: ReplayScenario, *, season_periods: int, seed: int
 def draw_from_forecasts(scenario: ReplayScenario, *, seed: int) -> ReplayScenario:
     """The replay with the demand that its forecasts think possible, in whole units.
 
-    Every period's demand is a quantile of that period's forecast. Following periods' levels are correlated, by series, so
-    that sums spread as wide as the forecast's own sums over the protection interval (a Gaussian copula, first order).
+    Every period's demand is a quantile of that period's forecast. Levels of following periods are correlated, by
+    series, so that sums over the protection interval spread as wide as the forecast's own (a Gaussian copula of the
+    first order).
     """
     random = np.random.default_rng(seed)
     correlation_S = _correlation_S(scenario)

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl.constraints import feasible_quantity_S, is_review_period_S
 from rl.inventory import FloatArray, IntArray, InventoryState, SupplyTerms
 from rl.network import NUM_PROFILE_POINTS, OBSERVATION_NAMES, Context, order_wish
 from rl.observation import UNLIMITED_QTY
-from rl.packed import EnvData, observe_state
+from rl.packed import EnvData, live_through, observe_state
 from rl.rewards import RewardMode, tiered_reward_N
+from rl.siblings import Moment, Siblings, live_again
 from rl.simulator import Simulator
 
 _REWARD_SCALE = 0.1
@@ -71,6 +71,10 @@ class ArrayEnv(Protocol):
         """Act in every row for one period; reward of each, (N,) float32."""
         ...
 
+    def siblings(self) -> Siblings | None:
+        """What other first actions would have led to in the block that has ended; None where nobody asked."""
+        ...
+
 
 class ReplayEnv:
     """Rows of a packed replay, restarted at random series, periods and stocks.
@@ -79,7 +83,7 @@ class ReplayEnv:
     greedy policy through the same demand and lead times. The reward is what the row saved against its twin: the luck of
     demand, which no order can change, is in both and cancels; what is left is what exploration did. Without, it is what
     the row saved against the tuned rule's mean cost: the same for a state and an action at all times, as a replay ring
-    needs it. The ``tiered`` reward pays for the moment of ordering instead, and has no twins.
+    needs it. The ``tiered`` reward pays for the moment of ordering instead, and has no twins and no siblings.
 
     Parameters
     ----------
@@ -95,6 +99,10 @@ class ReplayEnv:
         ``cost``, or ``tiered``: :func:`rl.rewards.tiered_reward_N`, a tenth of it.
     twins
         Whether rows have twins.
+    sibling_periods
+        Periods that :meth:`siblings` are followed for; 0 for none.
+    gamma
+        Discount of what siblings earn.
     seed
         Of series, periods and stocks.
     """
@@ -108,6 +116,8 @@ class ReplayEnv:
         restart_share: float = 0.25,
         reward: RewardMode = "cost",
         twins: bool = True,
+        sibling_periods: int = 0,
+        gamma: float = 1.0,
         seed: int = 0,
     ) -> None:
         if not 1 <= block_periods < data.num_periods:
@@ -122,13 +132,15 @@ class ReplayEnv:
         self._random = np.random.default_rng(seed)
         self._context = data.context_tensors()
         self._hindsight = _make_hindsight(data, self._context)
-        self._max_lead_time = int(max(data.lead_time_TS.max(), data.terms.lead_time_S.max()))
         self._weight_S = reward_weight_S(data.baseline_cost_S)
         self._series_N = np.zeros(num_rows, dtype=np.int64)
         self._period_N = np.full(num_rows, data.num_periods, dtype=np.int64)
         self._rows: Simulator | None = None
         self._has_twins = twins and reward == "cost"
         self._twins: Simulator | None = None
+        self._sibling_periods = sibling_periods if reward == "cost" else 0
+        self._gamma = gamma
+        self._past: list[Moment] = []
 
     @property
     def num_rows(self) -> int:
@@ -153,6 +165,7 @@ class ReplayEnv:
     def begin_block(self, greedy: Greedy) -> None:
         """Restart rows whose replay ends within the block, and a share of the others; twins start as their rows."""
         self._greedy = greedy
+        self._past.clear()
         is_ending_N = self._period_N + self._block_periods >= self._data.num_periods
         is_drawn_N = self._random.random(self.num_rows) < self._restart_share
         rows = np.flatnonzero(is_ending_N | is_drawn_N)
@@ -164,7 +177,7 @@ class ReplayEnv:
         fresh = draw_stock(
             self._context.take(self._data.context_rows(self._period_N[rows], series_N)),
             self._data.terms.take(series_N),
-            columns=max(self._max_lead_time, 1),
+            columns=max(self._data.max_lead_time, 1),
             random=self._random,
         )
         self._rows = self._restarted(self._rows, rows, fresh)
@@ -186,8 +199,27 @@ class ReplayEnv:
         assert self._rows is not None, "call begin_block first"
         order_N, cost_N = self._advance(self._rows, self._state, action_N)
         reward_N = self._tiered_N(order_N) if self._reward == "tiered" else self._saved_N(cost_N)
+        if self._sibling_periods:
+            self._past.append(Moment(state=self._state, period_N=self._period_N.copy(), action_N=action_N))
         self._period_N += 1
         return torch.from_numpy(reward_N)
+
+    def siblings(self) -> Siblings | None:
+        """Of every moment that has ``sibling_periods`` in the block."""
+        if not self._sibling_periods:
+            return None
+        return live_again(
+            self._past,
+            greedy=self._greedy,
+            data=self._data,
+            context=self._context,
+            hindsight=self._hindsight,
+            series_N=self._series_N,
+            weight_S=self._weight_S,
+            num_periods=self._sibling_periods,
+            gamma=self._gamma,
+            random=self._random,
+        )
 
     def _observe_gap(self, twins: Simulator, seen_NF: Tensor) -> Tensor:
         """How far each row has come from its twin, in spreads of demand."""
@@ -216,14 +248,15 @@ class ReplayEnv:
 
     def _advance(self, simulator: Simulator, state: InventoryState, action_N: Tensor) -> tuple[FloatArray, FloatArray]:
         wish_N = order_wish(self._now, action_N, torch.from_numpy(state.inventory_position_S))
-        is_review_N = is_review_period_S(self._terms, period=self._data.first_period + self._period_N)
-        order_N = feasible_quantity_S(wish_N.numpy(), state=state, terms=self._terms, is_review_S=is_review_N)
-        outcome = simulator.step(
-            order_N,
-            demand_N=self._data.demand_TS[self._period_N, self._series_N],
-            lead_time_N=self._data.lead_time_TS[self._period_N, self._series_N],
+        return live_through(
+            self._data,
+            simulator,
+            wish_N=wish_N.numpy(),
+            state=state,
+            terms=self._terms,
+            period_N=self._period_N,
+            series_N=self._series_N,
         )
-        return order_N, outcome.cost_N
 
     def _restarted(self, simulator: Simulator | None, rows: IntArray, fresh: InventoryState) -> Simulator:
         state = fresh
@@ -234,7 +267,7 @@ class ReplayEnv:
         return self._simulator(state)
 
     def _simulator(self, state: InventoryState) -> Simulator:
-        return Simulator(state, costs=self._terms.costs, max_lead_time=self._max_lead_time)
+        return Simulator(state, costs=self._terms.costs, max_lead_time=self._data.max_lead_time)
 
 
 def draw_stock(context: Context, terms: SupplyTerms, *, columns: int, random: np.random.Generator) -> InventoryState:

@@ -78,6 +78,9 @@ class GarmentEnv:
         """Order, sell and account for one day."""
         return torch.from_numpy(self._task.step(action_N.numpy()) * self._scale_N)
 
+    def siblings(self) -> None:
+        """None: the example is textbook DQN."""
+
 
 def observe_garments(on_hand_N: FloatArray, *, garment_N: IntArray) -> Tensor:
     """What the network sees, (N, S + 1) float32: which garment, one column each, and units on the shelf over 20."""

@@ -59,6 +59,11 @@ class EnvData:
         """T: periods of the replay."""
         return len(self.demand_TS)
 
+    @property
+    def max_lead_time(self) -> int:
+        """Longest lead time, planned or actual, in periods."""
+        return int(max(self.lead_time_TS.max(), self.terms.lead_time_S.max()))
+
     def context_rows(self, period_N: IntArray, series_N: IntArray) -> Tensor:
         """Rows of the packed context that hold the given periods of the given series."""
         is_constant = len(self.context[0]) == self.num_series
@@ -98,6 +103,28 @@ def observe_state(context: Context, state: InventoryState) -> Tensor:
     return observe(context, torch.from_numpy(inputs["net_S"]), torch.from_numpy(inputs["on_order_SL"]))
 
 
+def live_through(
+    data: EnvData,
+    simulator: Simulator,
+    *,
+    wish_N: FloatArray,
+    state: InventoryState,
+    terms: SupplyTerms,
+    period_N: IntArray,
+    series_N: IntArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Turn wishes into feasible orders and step rows through their periods; what was ordered and what it cost.
+
+    ``state`` is what the simulator just observed, ``terms`` those of each row.
+    """
+    is_review_N = is_review_period_S(terms, period=data.first_period + period_N)
+    order_N = feasible_quantity_S(wish_N, state=state, terms=terms, is_review_S=is_review_N)
+    outcome = simulator.step(
+        order_N, demand_N=data.demand_TS[period_N, series_N], lead_time_N=data.lead_time_TS[period_N, series_N]
+    )
+    return order_N, outcome.cost_N
+
+
 def replay_cost_S(data: EnvData, actor: Actor) -> FloatArray:
     """Average cost per period of each series when ``actor`` orders, from the replay's start.
 
@@ -105,8 +132,7 @@ def replay_cost_S(data: EnvData, actor: Actor) -> FloatArray:
     """
     context = data.context_tensors()
     series_S = np.arange(data.num_series)
-    max_lead_time = int(max(data.lead_time_TS.max(), data.terms.lead_time_S.max()))
-    simulator = Simulator(data.start, costs=data.terms.costs, max_lead_time=max_lead_time)
+    simulator = Simulator(data.start, costs=data.terms.costs, max_lead_time=data.max_lead_time)
     total_S = np.zeros(data.num_series)
     for period in range(data.num_periods):
         state = simulator.observe()
@@ -114,8 +140,9 @@ def replay_cost_S(data: EnvData, actor: Actor) -> FloatArray:
         with torch.inference_mode():
             position_S = torch.from_numpy(state.inventory_position_S)
             wish_S = actor(now, observe_state(now, state), position_S)[0].numpy()
-        is_review_S = is_review_period_S(data.terms, period=data.first_period + period)
-        order_S = feasible_quantity_S(wish_S, state=state, terms=data.terms, is_review_S=is_review_S)
-        outcome = simulator.step(order_S, demand_N=data.demand_TS[period], lead_time_N=data.lead_time_TS[period])
-        total_S += outcome.cost_N
+        period_S = np.full_like(series_S, period)
+        _, cost_S = live_through(
+            data, simulator, wish_N=wish_S, state=state, terms=data.terms, period_N=period_S, series_N=series_S
+        )
+        total_S += cost_S
     return (total_S / data.num_periods).astype(np.float32)

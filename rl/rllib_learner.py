@@ -50,13 +50,24 @@ def build_algorithm(job: TrialJob) -> Algorithm:
         "restart_share": job.settings.restart_share,
         "reward": job.settings.reward,
         "twins": job.algorithm == "ppo",
+        "sibling_periods": n_step_of(job) if job.algorithm == "dqn" else 0,
+        "gamma": job.settings.gamma,
     }
     if job.algorithm == "ppo":
         return make_ppo_config(job.settings, env_name=_ENV_NAME, env_config=env_config, seed=job.seed).build_algo()
-    # An order acts a lead time later: a shorter return would end before its effect.
-    n_step = min(int(job.train.terms.protection_interval_S.max()), job.settings.rollout_periods)
-    config = make_dqn_config(job.settings, env_name=_ENV_NAME, env_config=env_config, seed=job.seed, n_step=n_step)
+    config = make_dqn_config(
+        job.settings, env_name=_ENV_NAME, env_config=env_config, seed=job.seed, n_step=n_step_of(job)
+    )
     return config.build_algo()
+
+
+def n_step_of(job: TrialJob) -> int:
+    """Periods of DQN's returns: twice the longest protection interval if half a block holds it.
+
+    An order acts a lead time later: a shorter return would end before its effect.
+    """
+    interval, block = int(job.train.terms.protection_interval_S.max()), job.settings.rollout_periods
+    return min(max(interval, min(2 * interval, block // 2)), block)
 
 
 class RLlibLearner:
@@ -130,5 +141,7 @@ def _make_env(context: Any) -> ReplayEnv:
         restart_share=context["restart_share"],
         reward=context["reward"],
         twins=context["twins"],
+        sibling_periods=context["sibling_periods"],
+        gamma=context["gamma"],
         seed=context["seed"],
     )

@@ -185,7 +185,9 @@ def side_by_side(scenarios: Sequence[ReplayScenario]) -> ReplayScenario:
         first_period=first.first_period,
         demand_NT=np.concatenate([scenario.demand_NT for scenario in scenarios]),
         lead_time_NT=np.concatenate([scenario.lead_time_NT for scenario in scenarios]),
-        forecasts=[concatenate_forecasts(parts) for parts in zip(*(scenario.forecasts for scenario in scenarios), strict=True)],
+        forecasts=[
+            concatenate_forecasts(parts) for parts in zip(*(scenario.forecasts for scenario in scenarios), strict=True)
+        ],
         start=concatenate_states([scenario.start for scenario in scenarios]),
         terms=concatenate_terms(terms),
     )

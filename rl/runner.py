@@ -39,6 +39,7 @@ from torch import Tensor
 
 from cluster.config import PolicySettings
 from rl.env import ArrayEnv
+from rl.siblings import Siblings
 
 MEAN_REWARD = "mean_reward"
 """Metric of the runner: mean reward per row and period of its last block."""
@@ -52,6 +53,7 @@ class Block:
     action: Tensor  # (T, N) int64
     log_probability: Tensor  # (T, N)
     reward: Tensor  # (T, N)
+    siblings: Siblings | None = None
     id_: str = field(default_factory=lambda: uuid4().hex)
 
     def __len__(self) -> int:
@@ -87,18 +89,30 @@ class Block:
             action=self.action[:, rows],
             log_probability=self.log_probability[:, rows],
             reward=self.reward[:, rows],
+            siblings=None if self.siblings is None else self.siblings.rows(rows),
             id_=uuid4().hex,
         )
 
     def __reduce__(self) -> Any:
         # As NumPy arrays: Ray moves those between processes without a copy.
-        names = ("observation", "action", "log_probability", "reward")
-        return _restore_block, (tuple(getattr(self, name).numpy() for name in names), self.id_)
+        own = [self.observation, self.action, self.log_probability, self.reward]
+        others = [] if self.siblings is None else [getattr(self.siblings, name) for name in _SIBLING_NAMES]
+        return _restore_block, (tuple(part.numpy() for part in (*own, *others)), self.id_)
+
+
+_SIBLING_NAMES = ("action", "earned", "observation")
 
 
 def _restore_block(arrays: tuple[np.ndarray[Any, Any], ...], id_: str) -> Block:
-    observation, action, log_probability, reward = (torch.from_numpy(np.array(part)) for part in arrays)
-    return Block(observation=observation, action=action, log_probability=log_probability, reward=reward, id_=id_)
+    observation, action, log_probability, reward, *others = (torch.from_numpy(np.array(part)) for part in arrays)
+    return Block(
+        observation=observation,
+        action=action,
+        log_probability=log_probability,
+        reward=reward,
+        siblings=Siblings(**dict(zip(_SIBLING_NAMES, others, strict=True))) if others else None,
+        id_=id_,
+    )
 
 
 class ArrayEnvRunner(EnvRunner, Checkpointable):
@@ -168,6 +182,7 @@ class ArrayEnvRunner(EnvRunner, Checkpointable):
                 action=action_TN,
                 log_probability=log_probability_TN,
                 reward=reward_TN,
+                siblings=self.env.siblings(),
             )
         self._log(block)
         return [block]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rl.env import ReplayEnv
 from rl.jobs import TrialJob
 from rl.network import make_mlp
-from rl.policies.dqn import ReplayRing, n_step_return
+from rl.policies.dqn import ReplayRing
 from rl.policies.ppo import generalised_advantage
 
 _CLIP, _VALUE_WEIGHT, _TAU = 0.2, 0.5, 0.02
@@ -23,7 +23,7 @@ _CLIP, _VALUE_WEIGHT, _TAU = 0.2, 0.5, 0.02
 class PlainLoop(ABC):
     """What both algorithms share: the environment, two networks, one optimiser."""
 
-    def __init__(self, job: TrialJob, *, learning_rate: float, max_norm: float) -> None:
+    def __init__(self, job: TrialJob, *, learning_rate: float, max_norm: float, sibling_periods: int = 0) -> None:
         settings = job.settings
         self._settings = settings
         self._max_norm = max_norm
@@ -32,6 +32,9 @@ class PlainLoop(ABC):
             num_rows=settings.num_rows,
             block_periods=settings.rollout_periods,
             restart_share=settings.restart_share,
+            twins=not sibling_periods,
+            sibling_periods=sibling_periods,
+            gamma=settings.gamma,
             seed=job.seed,
         )
         self._num_features = self._env.num_features
@@ -115,7 +118,7 @@ class PlainDQN(PlainLoop):
     """Double Q-learning from a ring of transitions."""
 
     def __init__(self, job: TrialJob, *, n_step: int) -> None:
-        super().__init__(job, learning_rate=job.settings.learning_rate_dqn, max_norm=10.0)
+        super().__init__(job, learning_rate=job.settings.learning_rate_dqn, max_norm=10.0, sibling_periods=n_step)
         settings = job.settings
         self._n_step = n_step
         self._ring = ReplayRing(capacity=settings.replay_capacity, seed=job.seed)
@@ -130,13 +133,17 @@ class PlainDQN(PlainLoop):
     def train(self) -> float:
         """Sample a block into the ring, then learn ``replay_ratio`` times as many transitions; the last loss."""
         settings, block = self._settings, self.sample()
-        count = settings.rollout_periods - self._n_step + 1
-        returns = n_step_return(block["reward"], gamma=settings.gamma, n=self._n_step)
+        siblings = self._env.siblings()
+        assert siblings is not None
+        count = len(siblings.action)
         columns = {
             "seen": block["seen"][:count],
             "action": block["action"][:count],
-            "return": returns,
-            "after": block["seen"][self._n_step :],
+            "other": siblings.action,
+            "earned": siblings.earned[0],
+            "other_earned": siblings.earned[1],
+            "after": siblings.observation[0],
+            "other_after": siblings.observation[1],
         }
         self._ring.add({name: value.flatten(0, 1).clone() for name, value in columns.items()})
         learned = settings.num_rows * settings.rollout_periods * settings.replay_ratio
@@ -155,10 +162,17 @@ class PlainDQN(PlainLoop):
         return action_N, torch.zeros(len(action_N))
 
     def _loss(self, batch: dict[str, Tensor]) -> Tensor:
-        seen, after = batch["seen"], batch["after"]
-        value = (self._scores_NA(seen) + self.critic(seen)).gather(1, batch["action"].unsqueeze(1)).squeeze(1)
-        with torch.no_grad():
-            best = self._scores_NA(after).argmax(1, keepdim=True)
-            following = self._targets[0](after[:, : self._num_features]) + self._targets[1](after)
-            target = batch["return"] + self._settings.gamma**self._n_step * following.gather(1, best).squeeze(1)
-        return nn.functional.smooth_l1_loss(value, target)
+        seen, advantage_NA = batch["seen"], self._scores_NA(batch["seen"])
+        chosen_N, other_N = (
+            advantage_NA.gather(1, batch[name].unsqueeze(1)).squeeze(1) for name in ("action", "other")
+        )
+        target_N = self._target_N(batch["earned"], batch["after"])
+        contrast = chosen_N - other_N - (target_N - self._target_N(batch["other_earned"], batch["other_after"]))
+        error = self.critic(seen).squeeze(1) + chosen_N.detach() - target_N
+        return error.square().mean() + contrast.square().mean()
+
+    @torch.no_grad()
+    def _target_N(self, earned_N: Tensor, after: Tensor) -> Tensor:
+        best = self._scores_NA(after).argmax(1, keepdim=True)
+        following = self._targets[0](after[:, : self._num_features]) + self._targets[1](after)
+        return earned_N + self._settings.gamma**self._n_step * following.gather(1, best).squeeze(1)

@@ -18,16 +18,19 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from cluster.config import PolicySettings
 from rl.network import OBSERVATION_NAMES
 from rl.policies.lean import LeanTorchLearner
-from rl.policies.modules import QNetwork
+from rl.policies.modules import ADVANTAGE, VALUE, QNetwork
 from rl.runner import Block, set_task
 
 Q_LOSS_KEY = "qf_loss"
 Q_MEAN_KEY = "qf_mean"
 TD_ERROR_KEY = "td_error_abs_mean"
+CONTRAST_KEY = "contrast_loss"
+OTHER_ACTION, OTHER_REWARD, OTHER_NEXT_OBS = "other_action", "other_reward", "other_next_obs"
 
 
 def n_step_return(reward_TN: Tensor, *, gamma: float, n: int) -> Tensor:
@@ -93,12 +96,21 @@ class ReplayConnector(ConnectorV2):
 
     def _transitions(self, block: Block, device: torch.device) -> dict[str, Tensor]:
         count = len(block.action) - self._n_step + 1
-        columns = {
-            Columns.OBS: block.observation[:count],
-            Columns.ACTIONS: block.action[:count],
-            Columns.REWARDS: n_step_return(block.reward, gamma=self._gamma, n=self._n_step),
-            Columns.NEXT_OBS: block.observation[self._n_step :],
-        }
+        columns = {Columns.OBS: block.observation[:count], Columns.ACTIONS: block.action[:count]}
+        if block.siblings is None:
+            columns |= {
+                Columns.REWARDS: n_step_return(block.reward, gamma=self._gamma, n=self._n_step),
+                Columns.NEXT_OBS: block.observation[self._n_step :],
+            }
+        else:
+            (own, other), (led_to, other_led_to) = block.siblings.earned, block.siblings.observation
+            columns |= {
+                Columns.REWARDS: own,
+                Columns.NEXT_OBS: led_to,
+                OTHER_ACTION: block.siblings.action,
+                OTHER_REWARD: other,
+                OTHER_NEXT_OBS: other_led_to,
+            }
         return {name: value.to(device).flatten(0, 1) for name, value in columns.items()}
 
 
@@ -125,26 +137,34 @@ class LeanDQNLearner(LeanTorchLearner, DQNTorchLearner):
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: dict[str, Tensor], fwd_out: dict[str, Tensor]
     ) -> Tensor:
-        """Squared error of the n-step double-Q target (van Hasselt et al. 2016, eq. 4).
+        """Squared errors of n-step double-Q targets (van Hasselt et al. 2016, eq. 4), and of their differences.
 
-        Not Huber's: beyond its bend it fits medians, and where a lost sale is dear and rare the median holds none.
+        Where siblings were followed, A learns what an action earned more than its sibling and V the target itself:
+        what both share, luck above all, does not reach A. Not Huber's loss: beyond its bend it fits medians, and where
+        a lost sale is dear and rare the median holds none.
         """
-        module = self.module[module_id].unwrapped()
-        chosen_N = fwd_out[QF_PREDS].gather(1, batch[Columns.ACTIONS].unsqueeze(1)).squeeze(1)
-        after = {Columns.OBS: batch[Columns.NEXT_OBS]}
-        with torch.no_grad():
-            next_N = module.forward_target(after)[QF_PREDS].gather(1, module.best_action(after)).squeeze(1)
-            target_N = batch[Columns.REWARDS] + config.gamma**config.n_step * next_N
-        loss = torch.nn.functional.mse_loss(chosen_N, target_N)
-        self._keep(
-            module_id,
-            {
-                Q_LOSS_KEY: loss,
-                Q_MEAN_KEY: chosen_N.detach().mean(),
-                TD_ERROR_KEY: (chosen_N.detach() - target_N).abs().mean(),
-            },
-        )
-        return loss
+        module, advantage_NA = self.module[module_id].unwrapped(), fwd_out[ADVANTAGE]
+        chosen_N = advantage_NA.gather(1, batch[Columns.ACTIONS].unsqueeze(1)).squeeze(1)
+        target_N = self._target_N(module, batch, config=config, reward=Columns.REWARDS, after=Columns.NEXT_OBS)
+        kept: dict[str, Tensor] = {}
+        if OTHER_ACTION in batch:
+            other_N = advantage_NA.gather(1, batch[OTHER_ACTION].unsqueeze(1)).squeeze(1)
+            other_target_N = self._target_N(module, batch, config=config, reward=OTHER_REWARD, after=OTHER_NEXT_OBS)
+            kept[CONTRAST_KEY] = mse_loss(chosen_N - other_N, target_N - other_target_N)
+            chosen_N = chosen_N.detach()
+        value_N = fwd_out[VALUE] + chosen_N
+        kept[Q_LOSS_KEY] = mse_loss(value_N, target_N)
+        seen_N = value_N.detach()
+        self._keep(module_id, {Q_MEAN_KEY: seen_N.mean(), TD_ERROR_KEY: (seen_N - target_N).abs().mean(), **kept})
+        return kept[Q_LOSS_KEY] + kept.get(CONTRAST_KEY, 0.0)
+
+    @torch.no_grad()
+    def _target_N(self, module: Any, batch: dict[str, Tensor], *, config: Any, reward: str, after: str) -> Tensor:
+        """What was earned, and what the copies say of the greedy action in the state that it led to."""
+        seen = {Columns.OBS: batch[after]}
+        next_N = module.forward_target(seen)[QF_PREDS].gather(1, module.best_action(seen)).squeeze(1)
+        target_N: Tensor = batch[reward] + config.gamma**config.n_step * next_N
+        return target_N
 
     def _uncompiled_update(self, batch: dict[str, Any], **kwargs: Any) -> Any:
         answer = super()._uncompiled_update(batch, **kwargs)
@@ -182,7 +202,7 @@ class ArrayDQNConfig(DQNConfig):
 def make_dqn_config(
     settings: PolicySettings, *, env_name: str, env_config: dict[str, Any], seed: int, n_step: int
 ) -> ArrayDQNConfig:
-    """RLlib configuration of one DQN trial; ``n_step`` should be at least the lead time."""
+    """RLlib configuration of one DQN trial; ``n_step`` is that of the environment's siblings, if it has any."""
     steps, rate, gamma = settings.budget_steps_dqn, settings.learning_rate_dqn, settings.gamma
     config = ArrayDQNConfig()
     set_task(config, settings=settings, env_name=env_name, env_config=env_config, seed=seed)

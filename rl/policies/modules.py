@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from rl.network import make_mlp
 
+ADVANTAGE, VALUE = "advantage", "value"
+"""What DQN's network says of each row while it learns: (N, A) and (N,)."""
+
 _ACTOR_GAIN = 0.01
 _VALUE_GAIN = 0.1
 
@@ -126,7 +129,8 @@ class QNetwork(_ScoringModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
         return {QF_PREDS: self.scorer(self._seen(batch)) + self.critic(batch[Columns.OBS])}
 
     def _forward(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
-        return self.compute_q_values(batch)
+        """The two parts of the action values: their losses differ."""
+        return {ADVANTAGE: self.scorer(self._seen(batch)), VALUE: self.critic(batch[Columns.OBS]).squeeze(1)}
 
     def _forward_exploration(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
         """Boltzmann exploration, and a few uniform actions.

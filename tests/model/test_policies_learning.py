@@ -20,6 +20,7 @@ from rl.policies.classical import ReorderPoint
 from rl.policies.dqn import ReplayConnector, ReplayRing, n_step_return
 from rl.policies.ppo import AdvantageConnector, generalised_advantage
 from rl.runner import Block
+from rl.siblings import Siblings
 
 GAMMA, LAMBDA = 0.9, 0.7
 
@@ -104,6 +105,37 @@ def test_a_replayed_transition_is_one_that_happened(block):
         assert batch["actions"][row] == action
         assert batch["rewards"][row] == pytest.approx(float(reward), abs=1e-5)
         assert torch.equal(batch["new_obs"][row], after)
+
+
+@pytest.fixture
+def block_with_siblings(block):
+    siblings = Siblings(
+        action=torch.randint(4, (5, 5)), earned=torch.randn(2, 5, 5), observation=torch.randn(2, 5, 5, 3)
+    )
+    return replace(block, siblings=siblings)
+
+
+def test_a_replayed_transition_brings_its_sibling_from_the_same_moment(block_with_siblings):
+    block = block_with_siblings
+    connector = ReplayConnector(gamma=GAMMA, n_step=2, capacity=100, batch_size=64, seed=0)
+    (batch,) = connector(rl_module=OneModule(), batch={}, episodes=[block]).values()
+    moment_of = {tuple(block.observation[t, n].tolist()): (t, n) for t in range(5) for n in range(5)}
+    for row in range(64):
+        moment = moment_of[tuple(batch["obs"][row].tolist())]
+        assert batch["actions"][row] == block.action[moment]
+        assert batch["other_action"][row] == block.siblings.action[moment]
+        assert (batch["rewards"][row], batch["other_reward"][row]) == tuple(block.siblings.earned[:, *moment])
+        assert torch.equal(batch["new_obs"][row], block.siblings.observation[0][moment])
+        assert torch.equal(batch["other_next_obs"][row], block.siblings.observation[1][moment])
+
+
+def test_a_block_takes_its_siblings_along(block_with_siblings):
+    siblings = block_with_siblings.siblings
+    restore, arguments = block_with_siblings.__reduce__()
+    for part, rows in ((restore(*arguments), slice(None)), (block_with_siblings[6:18], slice(1, 3))):
+        assert torch.equal(part.siblings.action, siblings.action[:, rows])
+        assert torch.equal(part.siblings.earned, siblings.earned[:, :, rows])
+        assert torch.equal(part.siblings.observation, siblings.observation[:, :, rows])
 
 
 def test_a_ppo_batch_is_every_step_once_shuffled_with_standard_advantages(block):
