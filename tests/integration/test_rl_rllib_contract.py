@@ -90,7 +90,7 @@ def test_a_training_step_samples_a_block_learns_and_sends_the_weights_back(algor
     ("algorithm", "names"),
     [
         ("ppo", {"policy_loss", "vf_loss", "entropy", "approximate_kl", "clip_fraction"}),
-        ("dqn", {"qf_loss", "qf_mean", "td_error_abs_mean"}),
+        ("dqn", {"qf_loss", "contrast_loss", "qf_mean", "td_error_abs_mean"}),
     ],
     indirect=["algorithm"],
 )
@@ -106,7 +106,7 @@ def test_the_documented_metrics_are_logged(algorithm, names):
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "updates"), [("ppo", 4 * 256 // 64), ("dqn", 4 * 256 // 64)], indirect=["algorithm"]
+    ("algorithm", "updates"), [("ppo", SMALL.num_epochs * 256 // 64), ("dqn", 4 * 256 // 64)], indirect=["algorithm"]
 )
 def test_every_call_makes_the_updates_that_the_configuration_says(algorithm, updates):
     result = algorithm.train()
