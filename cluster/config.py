@@ -153,6 +153,22 @@ class RecommenderSettings(_Section):
     use_gpu: bool = False
 
 
+class RuleSettings(_Section):
+    """What the recommender may show."""
+
+    min_repeat_rate: float = Field(
+        0.1, ge=0, le=1, description="items bought already are shown again from this learned repeat rate on"
+    )
+    diversity: float = Field(
+        0.05, ge=0, lt=1, description="each item of a category takes this share off the scores of its others"
+    )
+    max_seller_share: float = Field(
+        1.0, gt=0, le=1, description="most of one answer that one supplier or brand may fill"
+    )
+    overstock_weight: float = Field(0.0, ge=0, description="a fully overstocked item's score grows by this share")
+    overstock_weeks: float = Field(8.0, gt=0, description="stock beyond these weeks of sales is too much; twice, fully")
+
+
 class AssumptionSettings(_Section):
     """What is assumed where the shop gives no supplier terms, costs or stock. Every report says 'assumed'."""
 
@@ -244,6 +260,7 @@ class Settings(_Section):
     split: SplitSettings = SplitSettings()
     forecast: ForecastSettings = ForecastSettings()
     recommender: RecommenderSettings = RecommenderSettings()
+    rules: RuleSettings = RuleSettings()
     assumptions: AssumptionSettings = AssumptionSettings()
     policy: PolicySettings = PolicySettings()
     serve: ServeSettings = ServeSettings()

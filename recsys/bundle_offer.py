@@ -15,9 +15,9 @@ from cluster.panel import DemandPanel
 from cluster.schema import Col
 from recsys.baskets import make_baskets
 from recsys.bundles import Bundles, Campaign, Offer, suggest_bundles
-from recsys.interactions import StrArray
+from recsys.item_facts import free_units_I
 from recsys.pairs import find_pairs
-from recsys.uplift import Matrix, PromotionEffects, WeeklySales, base_units_S, fit_effects, weekly_sales
+from recsys.uplift import PromotionEffects, WeeklySales, base_units_S, fit_effects, weekly_sales
 
 MAX_ITEMS: Final = 3_000
 """Items that pairs are looked for among: those in most baskets. All pairs of them are held in memory."""
@@ -83,14 +83,3 @@ def make_offer(dataset: Dataset, *, panel: DemandPanel, weekly: WeeklySales, eff
         free_S=free_units_I(dataset, item_ids_I=item_ids_I),
         base_S=np.bincount(item_S, base_S).astype(np.float64),
     )
-
-
-def free_units_I(dataset: Dataset, *, item_ids_I: StrArray) -> Matrix:
-    """Units on hand less reserved ones, all locations together; 0 without a row, infinite without a stock table."""
-    stock = dataset.table("stock")
-    if stock is None or not stock.num_rows:
-        return np.full(len(item_ids_I), np.inf)
-    frame = pl.DataFrame(pl.from_arrow(stock)).filter(pl.col(Col.SNAPSHOT_ON) == pl.col(Col.SNAPSHOT_ON).max())
-    free = frame.group_by(Col.ITEM_ID).agg((pl.col(Col.ON_HAND_QTY) - pl.col(Col.RESERVED_QTY).fill_null(0.0)).sum())
-    units = dict(free.iter_rows())
-    return np.array([max(units.get(item, 0.0), 0.0) for item in item_ids_I.tolist()])

@@ -2,6 +2,7 @@
 
 import json
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -16,6 +17,7 @@ from cluster.progress import stage
 from cluster.runtime import connect
 
 if TYPE_CHECKING:
+    from recsys.insight import Insight
     from recsys.predict import Recommender
 
 NAME = "recommender"
@@ -32,8 +34,8 @@ def train_recommender(
     settings = load_settings(config, overrides=overrides or ())
     dataset = open_dataset(settings)
     until_on = dataset.calendar.date_on(dataset.period_until(day_of(until, option="--until")))
-    fitted = _fit(dataset, settings=settings, until_on=until_on)
-    stored = _publish(fitted, settings=settings, dataset=dataset, until_on=until_on)
+    fitted, insight = _fit(dataset, settings=settings, until_on=until_on)
+    stored = _publish(fitted, insight, settings=settings, dataset=dataset, until_on=until_on)
     if as_json:
         facts = {"learning_curve": fitted.learning_curve, "validation": fitted.validation}
         print(json.dumps({"version": stored.version, "trained_until_on": str(until_on), **facts}))
@@ -42,7 +44,8 @@ def train_recommender(
     _show(fitted.validation, title=title)
 
 
-def _fit(dataset: Dataset, *, settings: Settings, until_on: date) -> "Recommender":
+def _fit(dataset: Dataset, *, settings: Settings, until_on: date) -> "tuple[Recommender, Insight]":
+    from recsys.insight import fit_insight
     from recsys.interactions import make_interactions  # here: polars and torch take seconds to import
     from recsys.train import fit_recommender
 
@@ -55,14 +58,21 @@ def _fit(dataset: Dataset, *, settings: Settings, until_on: date) -> "Recommende
         connect(settings.runtime),
         stage("Train the recommender", total=settings.recommender.epochs + 1) as running,
     ):
-        return fit_recommender(
+        fitted = fit_recommender(
             interactions,
             settings=settings,
             on_epoch=lambda row: running.advance(note=None if row["ndcg"] is None else f"NDCG@10 {row['ndcg']:.3f}"),
         )
+    with stage("Learn interests, intervals and neighbours"):
+        insight = fit_insight(
+            interactions, orders=orders, events=events, items=dataset.table("items"), seed=settings.seed
+        )
+    return fitted, insight
 
 
-def _publish(fitted: "Recommender", *, settings: Settings, dataset: Dataset, until_on: date) -> StoredVersion:
+def _publish(
+    fitted: "Recommender", insight: "Insight", *, settings: Settings, dataset: Dataset, until_on: date
+) -> StoredVersion:
     stored = publish_model(
         NAME,
         kind=KIND,
@@ -70,10 +80,16 @@ def _publish(fitted: "Recommender", *, settings: Settings, dataset: Dataset, unt
         trained_until_on=until_on,
         data_digest=dataset.digest,
         metrics={"validation": fitted.validation, "learning_curve": fitted.learning_curve},
-        write=fitted.save,
+        write=lambda folder: save_all(fitted, insight, folder),
     )
     open_store(settings).promote(NAME, stored.version)
     return stored
+
+
+def save_all(fitted: "Recommender", insight: "Insight", folder: Path) -> None:
+    """Write a recommender and what was learned beside it into an empty folder."""
+    fitted.save(folder)
+    insight.save(folder)
 
 
 def _show(rows: list[dict[str, Any]], *, title: str) -> None:

@@ -20,6 +20,7 @@ from recsys.models.neighbours import NeighbourModel
 from recsys.models.protocol import RecommenderModel, recommend
 from recsys.neighbours import ItemNeighbours
 from recsys.reasons import reasons_UK
+from recsys.rules import RuleBook, with_overstock_UK
 from recsys.storage import read_recommender, write_recommender
 
 _BATCH_USERS: Final = 256
@@ -95,6 +96,7 @@ class Recommender:
         k: int = 10,
         exclude_item_ids: Sequence[str] = (),
         histories: Mapping[str, Sequence[str]] | None = None,
+        rules: RuleBook | None = None,
     ) -> Recommendations:
         """Best ``k`` items for each user now.
 
@@ -107,6 +109,8 @@ class Recommender:
             Never in the answer, for nobody: out of stock, not for sale.
         histories
             Items that a user looked at since training, oldest first; they follow the stored history.
+        rules
+            What may be shown. They decide item by item what may be bought again, instead of for all items at once.
         """
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
@@ -114,7 +118,12 @@ class Recommender:
         barred_J = self.histories.item_rows(list(exclude_item_ids))
         barred_J = barred_J[barred_J >= 0]
         answers = [
-            self._rank(asked.take(np.arange(start, min(start + _BATCH_USERS, len(user_ids)))), k=k, barred_J=barred_J)
+            self._rank(
+                asked.take(np.arange(start, min(start + _BATCH_USERS, len(user_ids)))),
+                k=k,
+                barred_J=barred_J,
+                rules=rules,
+            )
             for start in range(0, len(user_ids), _BATCH_USERS)
         ]
         item_UK, score_UK, reason_UK = (np.concatenate(column) for column in zip(*answers, strict=True))
@@ -169,11 +178,17 @@ class Recommender:
         added = [self.histories.item_rows(list(live.get(user, ()))) for user in user_ids]
         return append_views(stored, [item_J[item_J >= 0] for item_J in added])
 
-    def _rank(self, histories: Interactions, *, k: int, barred_J: IntArray) -> tuple[RowArray, ScoreArray, StrArray]:
+    def _rank(
+        self, histories: Interactions, *, k: int, barred_J: IntArray, rules: RuleBook | None
+    ) -> tuple[RowArray, ScoreArray, StrArray]:
         parts = self.blend.parts(histories)
         total_UI = sum_UI(parts)
         total_UI[total_UI <= 0] = -np.inf
         total_UI[:, barred_J] = -np.inf
+        if rules is not None:
+            picked = rules.pick(total_UI, histories, k=k)
+            reason_UK = reasons_UK(self.blend, histories, parts=parts, item_UK=picked.item_UK)
+            return picked.item_UK, picked.score_UK, with_overstock_UK(reason_UK, picked, parts=parts)
         if not self.blend.seen_allowed:
             total_UI[histories.user_E, histories.item_E] = -np.inf
         item_UK, score_UK = top_items(total_UI, k=k)

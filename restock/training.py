@@ -20,8 +20,10 @@ from cluster.split import Split, make_split
 from forecasting.learning_curve import EpochRow
 from forecasting.predict import Forecaster
 from forecasting.train import fit_forecaster
+from recsys.cli import save_all
 from recsys.evaluate import evaluate
 from recsys.holdout import hold_out_tables
+from recsys.insight import fit_insight
 from recsys.interactions import make_interactions
 from recsys.predict import Recommender
 from recsys.train import fit_recommender
@@ -161,6 +163,9 @@ def train_recommender(bench: Workbench) -> JudgedRecommender | None:
     interactions = make_interactions(orders, events, until=cut_on, settings=settings)
     with stage("Train the recommender", total=settings.epochs + 1) as running:
         fitted = fit_recommender(interactions, settings=bench.settings, on_epoch=lambda row: running.advance())
+    with stage("Learn interests, intervals and neighbours"):
+        items = bench.dataset.table("items")
+        insight = fit_insight(interactions, orders=orders, events=events, items=items, seed=bench.settings.seed)
     holdout = hold_out_tables(fitted.histories, orders, events, since=cut_on, until=end_on)
     rows = evaluate(fitted, holdout, protocol=f"first basket from {cut_on} on")
     stored = _publish(
@@ -169,7 +174,7 @@ def train_recommender(bench: Workbench) -> JudgedRecommender | None:
         kind="blend",
         until_on=cut_on,
         metrics={"test": rows, "validation": fitted.validation, "learning_curve": fitted.learning_curve},
-        write=fitted.save,
+        write=lambda folder: save_all(fitted, insight, folder),
     )
     bench.store.promote(RECOMMENDER, stored.version)
     return JudgedRecommender(model=fitted, rows=tuple(rows))

@@ -77,13 +77,23 @@ class SeriesForecasts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserRecommendations:
-    """The K best items of each user; ``''`` where a user has fewer."""
+    """The K best items of each user; ``''`` where a user has fewer.
+
+    Parameters
+    ----------
+    interests, due_items
+        Per user: categories with their expected share of what comes next, and items bought before with the chance that
+        they are bought again within ``due_within_days``; None where the recommender was stored without them.
+    """
 
     user_ids: tuple[str, ...]
     item_ids_UK: StrArray
     score_UK: FloatArray
     reason_UK: StrArray
     is_fallback_U: BoolArray
+    interests: list[list[tuple[str, float]]] | None
+    due_items: list[list[tuple[str, float]]] | None
+    due_within_days: int | None
     model_version: str
 
     def to_json(self, user: int) -> dict[str, Any]:
@@ -101,7 +111,29 @@ class UserRecommendations:
                 for item_id, score, reason in rows
                 if item_id
             ],
+            "interests": [
+                {"category_id": category_id, "share": round(share, _DECIMALS)}
+                for category_id, share in (self.interests[user] if self.interests else ())
+            ],
+            "due_items": [
+                {"item_id": item_id, "probability": round(probability, _DECIMALS)}
+                for item_id, probability in (self.due_items[user] if self.due_items else ())
+            ],
+            "due_within_days": self.due_within_days,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisitIntent:
+    """Chance that a visit ends in a purchase; None where the model was stored without it."""
+
+    probability: float | None
+    model_version: str
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON form, as ``schemas.IntentAnswer``."""
+        chance = None if self.probability is None else round(self.probability, _DECIMALS)
+        return {"probability": chance, "model_version": self.model_version}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,7 +96,7 @@ def serving_versions(settings: Settings) -> dict[str, dict[str, Any]]:
     versions = {name: store.load(name).version for name in {*names, policy.DEFAULT}}
     return {
         "forecaster": {"version": store.load(forecaster.NAME).version, "data": data},
-        "recommender": {"version": store.load(recommender.NAME).version},
+        "recommender": {"version": store.load(recommender.NAME).version, "data": data},
         "policy": {"versions": versions},
         "planner": {"data": data},
     }

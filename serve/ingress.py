@@ -108,6 +108,14 @@ async def recommendations(query: Annotated[schemas.RecommendationQuery, Query()]
     return JSONResponse(answer.to_json(0))
 
 
+@router.post("/v1/intents", response_model=schemas.IntentAnswer, responses=_REFUSALS, tags=["recommendations"])
+async def intents(body: schemas.IntentRequest, services: ServicesOf) -> JSONResponse:
+    """Say how likely a visit ends in a purchase, from what was done in it so far; nothing of it is stored."""
+    events = [(event.item_id, event.event_type, event.occurred_at.timestamp()) for event in body.events]
+    answer = await services.recommender.intent.remote(events)
+    return JSONResponse(answer.to_json())
+
+
 @router.post("/v1/forecasts", response_model=schemas.ForecastAnswer, responses=_REFUSALS, tags=["forecasts"])
 async def forecasts(body: schemas.ForecastRequest, services: ServicesOf, max_series: MaxSeriesOf) -> JSONResponse:
     """Forecast demand as quantiles: of each period, and summed from the first period on."""

@@ -5,7 +5,7 @@ the tests hold the two together.
 """
 
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -14,6 +14,7 @@ from cluster.schema import DEFAULT_LOCATION
 MAX_UNITS = 1e9
 MAX_ROWS = 100_000
 MAX_ITEMS = 100
+MAX_EVENTS = 1_000
 
 
 def _iso_day(value: object) -> object:
@@ -120,6 +121,20 @@ class RecommendedItem(_Answer):
     reason: Annotated[str, Field(description="why this item")]
 
 
+class Interest(_Answer):
+    """A category that a user is interested in."""
+
+    category_id: str
+    share: Annotated[float, Field(description="expected share of what the user does next")]
+
+
+class DueItem(_Answer):
+    """An item that a user has bought and may need again."""
+
+    item_id: str
+    probability: Annotated[float, Field(description="chance that it is bought within due_within_days")]
+
+
 class RecommendationAnswer(_Answer):
     """What one user is likely to want next."""
 
@@ -127,6 +142,39 @@ class RecommendationAnswer(_Answer):
     is_fallback: Annotated[bool, Field(description="true: nothing is known of this user, these are popular items")]
     model_version: str
     items: list[RecommendedItem]
+    interests: Annotated[list[Interest], Field(description="largest first")]
+    due_items: Annotated[list[DueItem], Field(description="most likely first")]
+    due_within_days: Annotated[int | None, Field(description="null: the model was stored without intervals")]
+
+
+class VisitEvent(_Request):
+    """One thing that a visitor did."""
+
+    item_id: Id
+    event_type: Annotated[Literal["view", "click", "cart", "purchase", "review"], Field(description="what it was")]
+    occurred_at: Annotated[AwareDatetime, Field(description="when, with its time zone")]
+
+
+class IntentRequest(_Request):
+    """A visit so far."""
+
+    model_config = _example(
+        {"events": [{"item_id": "1082185", "event_type": "view", "occurred_at": "2018-01-02T10:00:00Z"}]}
+    )
+
+    events: Annotated[list[VisitEvent], Field(min_length=1, max_length=MAX_EVENTS, description="in any order")]
+
+
+class IntentAnswer(_Answer):
+    """How likely the visit ends in a purchase."""
+
+    probability: Annotated[
+        float | None,
+        Field(
+            description="chance that something is bought later in this visit; null: the shop's events did not teach it"
+        ),
+    ]
+    model_version: str
 
 
 class StockRow(Series):

@@ -17,6 +17,8 @@ from forecasting.model import DemandNetwork, NetworkShape
 from forecasting.new_items import fit_similar_items
 from forecasting.predict import Forecaster
 from forecasting.vocabulary import Vocabulary, make_traits
+from recsys.cli import save_all
+from recsys.insight import fit_insight
 from recsys.interactions import make_interactions
 from recsys.models.blend import RECENT, Blend
 from recsys.models.neighbours import NeighbourModel
@@ -65,8 +67,12 @@ def publish_forecaster(home: Home, *, seed: int) -> str:
 
 
 def publish_recommender(home: Home) -> str:
-    """Store a recommender of counts as the champion."""
-    return _publish(home, "recommender", kind="blend", save=make_recommender(home.settings).save)
+    """Store a recommender of counts, and what is learned beside it, as the champion."""
+    fitted, dataset = make_recommender(home.settings), open_dataset(home.settings)
+    orders, items = dataset.table("orders"), dataset.table("items")
+    assert orders is not None
+    insight = fit_insight(fitted.histories, orders=orders, events=None, items=items)
+    return _publish(home, "recommender", kind="blend", save=lambda folder: save_all(fitted, insight, folder))
 
 
 def publish_policy(home: Home, name: str, *, cycle_service_level: float) -> str:

@@ -5,30 +5,37 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cluster.artifacts import StoredVersion, open_store
 from cluster.config import Settings
-from serve.answers import ServedModelInfo, UserRecommendations
+from cluster.dataset import open_dataset
+from serve.answers import ServedModelInfo, UserRecommendations, VisitIntent
 from serve.deployments.stored import describe
 from serve.deployments.worker import Worker
 from serve.problems import NotReadyError
 
 if TYPE_CHECKING:
+    from recsys.insight import Insight
     from recsys.predict import Recommender
+    from recsys.rules import RuleBook
 
 NAME = "recommender"
+_NUM_INTERESTS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Loaded:
     model: "Recommender"
+    insight: "Insight | None"
+    rules: "RuleBook"
     stored: StoredVersion
 
 
 class RecommenderReplica:
     """Answers recommendations, many users at a time.
 
-    ``user_config``: ``{"version": "v0003"}``.
+    ``user_config``: ``{"version": "v0003", "data": "<digest>"}``; rules read the stock of that dataset.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -43,6 +50,10 @@ class RecommenderReplica:
     async def recommend(self, user_ids: list[str], *, k: int) -> UserRecommendations:
         """Best items of each user; a user of whom nothing is known gets popular ones."""
         return await self._worker.run(_recommend, self._current(), user_ids, k)
+
+    async def intent(self, events: list[tuple[str, str, float]]) -> VisitIntent:
+        """Chance that something is bought later in a visit of these events: item, what was done, seconds since 1970."""
+        return await self._worker.run(_intent, self._current(), events)
 
     async def check(self) -> str:
         """Recommend one item to a stranger; return the version that did."""
@@ -61,21 +72,50 @@ class RecommenderReplica:
         return self._loaded
 
     def _load(self, version: str) -> _Loaded:
-        from recsys.predict import Recommender  # here: torch belongs to this replica only
+        from recsys.insight import Insight  # here: torch and polars belong to this replica only
+        from recsys.item_facts import make_item_facts
+        from recsys.predict import Recommender
+        from recsys.rules import RuleBook
 
         stored = open_store(self._settings).load(NAME, version)
-        return _Loaded(model=Recommender.load(stored.folder), stored=stored)
+        model, insight = Recommender.load(stored.folder), Insight.load(stored.folder)
+        facts = make_item_facts(
+            open_dataset(self._settings),
+            item_ids_I=model.item_ids,
+            repeat_rate_I=_repeat_rate_I(model, insight),
+            settings=self._settings.rules,
+        )
+        rules = RuleBook(facts=facts, settings=self._settings.rules)
+        return _Loaded(model=model, insight=insight, rules=rules, stored=stored)
 
 
 def _recommend(loaded: _Loaded, user_ids: list[str], k: int) -> UserRecommendations:
-    found = loaded.model.recommend(user_ids, k=k)
-    histories = loaded.model.histories
-    num_events_U = np.diff(histories.take(histories.user_rows(user_ids)).offset_U1)
+    found = loaded.model.recommend(user_ids, k=k, rules=loaded.rules)
+    histories = loaded.model.histories.take(loaded.model.histories.user_rows(user_ids))
+    insight = loaded.insight
     return UserRecommendations(
         user_ids=tuple(user_ids),
         item_ids_UK=found.item_ids_UK,
         score_UK=found.score_UK,
         reason_UK=found.reason_UK,
-        is_fallback_U=num_events_U == 0,
+        is_fallback_U=np.diff(histories.offset_U1) == 0,
+        interests=None if insight is None else insight.top_interests(histories, k=_NUM_INTERESTS),
+        due_items=None if insight is None else insight.due_items(histories, k=k),
+        due_within_days=None if insight is None else insight.repeat.horizon_days,
         model_version=loaded.stored.version,
     )
+
+
+def _intent(loaded: _Loaded, events: list[tuple[str, str, float]]) -> VisitIntent:
+    from recsys.intent import probability_of  # here: polars belongs to this replica only
+
+    model = None if loaded.insight is None else loaded.insight.intent
+    chance = None if model is None else probability_of(model, events)
+    return VisitIntent(probability=chance, model_version=loaded.stored.version)
+
+
+def _repeat_rate_I(model: "Recommender", insight: "Insight | None") -> npt.NDArray[np.float64]:
+    """Learned rates; without them all items are as the blend found the shop: bought again, or not."""
+    if insight is None:
+        return np.full(len(model.item_ids), float(model.blend.seen_allowed))
+    return insight.repeat.rate_I

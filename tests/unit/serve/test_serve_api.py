@@ -248,6 +248,7 @@ class TestService:
         document = client.get("/openapi.json").json()
         assert set(document["paths"]) == {
             "/v1/recommendations",
+            "/v1/intents",
             "/v1/forecasts",
             "/v1/order-plans",
             "/v1/models",

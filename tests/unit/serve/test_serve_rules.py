@@ -1,0 +1,93 @@
+"""What the recommender shows where the shop gives stock and suppliers, and what else its answer names."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from serving_home import AFTER_ON, CATEGORIES, ITEMS, USERS, Home, make_home
+from starlette.testclient import TestClient
+
+from cluster.dataset import open_dataset
+from serve.deployments.recommender import RecommenderReplica
+
+GONE = ("item-1", "item-4")
+
+
+@pytest.fixture(scope="module")
+def stocked(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """Two items are out of stock: one has no units, those of the other are promised. Item 7 fills the shelf."""
+    folder = tmp_path_factory.mktemp("stocked")
+    units = dict.fromkeys(ITEMS, 20.0) | {"item-1": 0.0, "item-4": 5.0, "item-7": 5_000.0}
+    stock = pl.DataFrame(
+        {
+            "item_id": list(units),
+            "on_hand_qty": list(units.values()),
+            "reserved_qty": [5.0 if item == "item-4" else 0.0 for item in units],
+            "snapshot_on": [AFTER_ON] * len(units),
+        }
+    )
+    stock.write_csv(folder / "stock.csv")
+    return make_home(
+        folder / "shop",
+        overrides=(f'data.tables.stock.uri="{folder / "stock.csv"}"', "rules.overstock_weight=100"),
+    )
+
+
+def replica_of(home: Home) -> RecommenderReplica:
+    replica = RecommenderReplica(home.settings)
+    digest = open_dataset(home.settings).digest
+    asyncio.run(replica.reconfigure({"version": home.store.load("recommender").version, "data": digest}))
+    return replica
+
+
+def test_what_is_out_of_stock_or_promised_is_not_recommended_to_anybody(stocked: Home) -> None:
+    answer = asyncio.run(replica_of(stocked).recommend([*USERS, "stranger"], k=len(ITEMS)))
+    shown = set(answer.item_ids_UK.ravel().tolist()) - {""}
+    assert shown == set(ITEMS) - set(GONE)
+
+
+def test_what_fills_the_shelf_comes_first_and_says_why(stocked: Home) -> None:
+    answer = asyncio.run(replica_of(stocked).recommend(list(USERS), k=3))
+    assert set(answer.item_ids_UK[:, 0].tolist()) == {"item-7"}
+    assert set(answer.reason_UK[:, 0].tolist()) == {"we have more of it than we need"}
+
+
+def test_the_answer_names_interests_and_what_is_due(client: TestClient) -> None:
+    answer = client.get("/v1/recommendations", params={"user_id": "user-1", "k": 4}).json()
+    shares = [interest["share"] for interest in answer["interests"]]
+    assert {interest["category_id"] for interest in answer["interests"]} == set(CATEGORIES)
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(1, abs=0.001)
+    chances = [due["probability"] for due in answer["due_items"]]
+    assert len(chances) == 4
+    assert chances == sorted(chances, reverse=True)
+    assert all(0 < chance < 1 for chance in chances)
+    assert answer["due_within_days"] == 7
+
+
+def test_a_stranger_is_interested_in_what_all_are_and_nothing_is_due(client: TestClient) -> None:
+    answer = client.get("/v1/recommendations", params={"user_id": "nobody"}).json()
+    assert answer["due_items"] == []
+    assert np.isclose(sum(interest["share"] for interest in answer["interests"]), 1, atol=0.001)
+
+
+def test_intent_is_null_where_the_shop_has_no_events_to_learn_from(client: TestClient) -> None:
+    event = {"item_id": "item-1", "event_type": "view", "occurred_at": datetime.now(UTC).isoformat()}
+    response = client.post("/v1/intents", json={"events": [event]})
+    assert response.status_code == 200
+    assert response.json()["probability"] is None
+    assert client.post("/v1/intents", json={"events": []}).status_code == 422
+    assert client.post("/v1/intents", json={"events": [event | {"event_type": "stole"}]}).status_code == 422
+
+
+def test_a_recommender_that_was_stored_alone_still_answers(stocked: Home, tmp_path: Path) -> None:
+    own = make_home(tmp_path)
+    folder = own.store.load("recommender").folder
+    (folder / "insight").rename(tmp_path / "elsewhere")
+    answer = asyncio.run(replica_of(own).recommend([USERS[0]], k=2)).to_json(0)
+    assert len(answer["items"]) == 2
+    assert answer["interests"] == answer["due_items"] == []
+    assert answer["due_within_days"] is None
