@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-_CASES = {"forecast_panels", "logs", "instances", "new_item_cases", "panels"}
+_CASES = {"forecast_panels", "instances", "logs", "new_item_cases", "panels", "recommend_cases", "recommend_rows"}
 _PARTS = {"__init__", "__main__", "frame", "replay_report", "rolling_study"} | _CASES
 
 

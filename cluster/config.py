@@ -130,7 +130,7 @@ class ForecastSettings(_Section):
 class RecommenderSettings(_Section):
     """The recommender."""
 
-    model: Literal["transformer", "gru"] = Field("transformer", description="body of the sequence model")
+    model: Literal["transformer", "gru", "cnn", "mlp"] = Field("transformer", description="body of the sequence model")
     hidden: int = Field(64, ge=4, multiple_of=2, description="width of the sequence model")
     dropout: float = Field(0.2, ge=0, lt=1)
     max_sequence: int = Field(50, ge=2, description="most recent events that the sequence model reads per user")
@@ -141,10 +141,18 @@ class RecommenderSettings(_Section):
     learning_rate: float = Field(3e-3, gt=0)
     num_negatives: int = Field(512, ge=1, description="items sampled per batch for the softmax")
     min_item_users: int = Field(10, ge=1, description="items that fewer users dealt with are not recommended")
-    validation: Literal["next-basket", "last-basket"] = Field(
-        "next-basket", description="what chooses weights: the first basket of the last days, or each user's last basket"
+    members: tuple[
+        Literal["frequency", "neighbours", "transitions", "transitions-2", "tifu", "ease", "als", "bpr", "sequence"],
+        ...,
+    ] = Field(
+        ("frequency", "neighbours", "transitions", "tifu", "sequence"),
+        description="models that the blend may draw on, beside popularity; validation says how much of each",
     )
-    validation_days: int = Field(28, ge=1, description="last days of history, for next-basket")
+    validation: Literal["next-basket", "next-days", "last-basket"] = Field(
+        "next-basket",
+        description="what chooses weights: the first basket of the last days, all of them, or each user's last basket",
+    )
+    validation_days: int = Field(28, ge=1, description="last days of history, for next-basket and next-days")
     validation_users: int = Field(2_000, ge=1, description="users that weights are chosen on, at most")
     popular_days: float = Field(28.0, gt=0, description="'popular lately' means in these last days")
     num_neighbours: int = Field(100, ge=1, description="neighbours kept per item")

@@ -7,7 +7,7 @@ sequences and settings. The learning epochs see what lies before the validation 
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -21,11 +21,12 @@ from ray.train.torch import get_device, prepare_model
 from cluster.artifacts import digest_of
 from cluster.config import RecommenderSettings, Settings
 from cluster.training import fit_resumable, report_pass, restore_state
-from recsys.holdout import Holdout
-from recsys.interactions import IntArray, Interactions
-from recsys.learner import SequenceLearner, TrainingPlan, encode_last, network_shape, window_options
+from recsys.holdout import Holdout, hold_out_last_basket
+from recsys.interactions import IntArray, Interactions, ItemAttributes
+from recsys.learner import SequenceLearner, TrainingPlan, encode_last, network_shape, refit_options, window_options
 from recsys.metrics import ranking_metrics, top_items
 from recsys.models.network import NetworkShape, SequenceNetwork
+from recsys.models.protocol import Arrays
 from recsys.models.sequence import SequenceModel
 from recsys.windows import count_windows, make_windows, user_table
 
@@ -33,7 +34,6 @@ _TASK_CPUS: Final = 0.5
 """Of a Ray Data task; a worker of one thread leaves as much, so that one core is enough for both."""
 _USERS_PER_BLOCK: Final = 256
 _JUDGED_USERS: Final = 500
-_REFIT_PART: Final = 4
 OnEpoch = Callable[[dict[str, Any]], None]
 
 
@@ -58,20 +58,39 @@ def train_sequence_model(
         "refit": user_table(interactions, seed=settings.seed + 1),
     }
     job = _make_job(interactions, tables=tables, holdout=holdout, settings=settings)
-    if job is None:
+    if not job.plan.steps_per_epoch:
         return None
-    state = fit_resumable(
-        _train_worker,
-        inputs={"job": job},
-        datasets={name: _dataset(table, options=job.options[name]) for name, table in tables.items()},
-        scaling=_scaling(settings.recommender),
-        folder=settings.home / "runs" / f"recommender-{_run_digest(tables, settings=settings)}",
-        on_row=on_epoch,
-    )
+    state = _run(job, tables=tables, settings=settings, on_epoch=on_epoch)
     return TrainedNetworks(
         judged=_model(state["best"], job=job, settings=settings),
         refitted=_model(state["network"], job=job, settings=settings),
         learning_curve=state["history"],
+    )
+
+
+def refit_sequence_model(
+    interactions: Interactions, *, start: SequenceModel, settings: Settings, on_epoch: OnEpoch = lambda row: None
+) -> tuple[SequenceModel, list[dict[str, Any]]]:
+    """One epoch of all history from a trained model on, and its learning curve; within :func:`cluster.runtime.connect`.
+
+    ``start`` knows these items (:meth:`~recsys.models.sequence.SequenceModel.grown`).
+    """
+    tables = {"refit": user_table(interactions, seed=settings.seed + 1)}
+    nobody = hold_out_last_basket(interactions).sample(0)
+    job = _make_job(interactions, tables=tables, holdout=nobody, settings=settings)
+    job = replace(job, plan=replace(job.plan, epochs=0), start=start.arrays())
+    state = _run(job, tables=tables, settings=settings, on_epoch=on_epoch)
+    return _model(state["network"], job=job, settings=settings), state["history"]
+
+
+def _run(job: "_Job", *, tables: dict[str, pa.Table], settings: Settings, on_epoch: OnEpoch) -> dict[str, Any]:
+    return fit_resumable(
+        _train_worker,
+        inputs={"job": job},
+        datasets={name: _dataset(table, options=job.options[name]) for name, table in tables.items()},
+        scaling=_scaling(settings.recommender),
+        folder=settings.home / "runs" / f"recommender-{_run_digest(tables, start=job.start, settings=settings)}",
+        on_row=on_epoch,
     )
 
 
@@ -80,39 +99,37 @@ class _Job:
     """What a worker needs beside its share of the windows."""
 
     shape: NetworkShape
+    attributes: ItemAttributes | None
     plan: TrainingPlan
     count_I: IntArray
     judged: Holdout
     options: dict[str, dict[str, Any]]
     batch_size: int
     threads: int
+    start: Arrays = field(default_factory=dict)
+    """Weights to go on from; none for a run that begins."""
 
 
-def _make_job(
-    interactions: Interactions, *, tables: dict[str, pa.Table], holdout: Holdout, settings: Settings
-) -> _Job | None:
+def _make_job(interactions: Interactions, *, tables: dict[str, pa.Table], holdout: Holdout, settings: Settings) -> _Job:
     learn = window_options(interactions, settings=settings.recommender, seed=settings.seed)
-    # What is new since the validation cut lies in the latest windows.
-    latest = -(-settings.recommender.windows_per_user // _REFIT_PART)
-    options = {"learn": learn, "refit": learn | {"windows_per_user": latest}}
+    options = {"learn": learn, "refit": refit_options(learn)}
     steps = {}
     for name, table in tables.items():
         counted = {key: options[name][key] for key in ("length", "windows_per_user", "purchases_only")}
         share = count_windows(table, **counted) // settings.recommender.num_workers
         steps[name] = -(-share // settings.recommender.batch_size)
-    if not steps["learn"]:
-        return None
     judged = holdout.sample(_JUDGED_USERS)
     plan = TrainingPlan(
         epochs=settings.recommender.epochs,
-        steps_per_epoch=steps["learn"],
+        steps_per_epoch=steps.get("learn", 0),
         refit_steps=steps["refit"],
         learning_rate=settings.recommender.learning_rate,
         num_negatives=settings.recommender.num_negatives,
         seed=settings.seed,
     )
     return _Job(
-        shape=network_shape(settings.recommender, num_items=interactions.num_items),
+        shape=network_shape(settings.recommender, num_items=interactions.num_items, attributes=interactions.attributes),
+        attributes=interactions.attributes,
         plan=plan,
         count_I=np.bincount(holdout.history.item_E, minlength=interactions.num_items),
         judged=replace(judged, history=judged.history.take(judged.user_V), user_V=np.arange(len(judged))),
@@ -128,9 +145,11 @@ def _model(weights: dict[str, torch.Tensor], *, job: _Job, settings: Settings) -
     return SequenceModel(settings=settings.recommender, seed=settings.seed, network=network.eval())
 
 
-def _run_digest(tables: dict[str, pa.Table], *, settings: Settings) -> str:
-    """Same sequences, settings and seed: same run, which may be resumed."""
+def _run_digest(tables: dict[str, pa.Table], *, start: Arrays, settings: Settings) -> str:
+    """Same sequences, settings, seed and weights to start from: same run, which may be resumed."""
     total = hashlib.sha256()
+    for values in start.values():
+        total.update(np.ascontiguousarray(values).tobytes())
     for table in tables.values():
         for column in table.columns:
             for chunk in column.chunks:
@@ -160,12 +179,17 @@ def _train_worker(config: dict[str, Any]) -> None:
     job: _Job = config["job"]
     torch.set_num_threads(job.threads)
     torch.manual_seed(job.plan.seed)
+    network = SequenceNetwork(job.shape, job.attributes)
+    network.load_state_dict(
+        network.state_dict() | {name: torch.as_tensor(values) for name, values in job.start.items()}
+    )
     learner = SequenceLearner(
-        SequenceNetwork(job.shape),
+        network,
         plan=job.plan,
         count_I=job.count_I,
         judge=_judge(job.judged, device=get_device()),
         device=get_device(),
+        warm=bool(job.start),
         wrap=prepare_model,
     )
     restore_state(learner.restore, device=get_device())

@@ -31,6 +31,25 @@ DAY_SECONDS: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ItemAttributes:
+    """What items are: categories, brand, any codes.
+
+    Parameters
+    ----------
+    offset_I1, code_A
+        Codes of item ``i`` are ``code_A[offset_I1[i]:offset_I1[i + 1]]``, numbered from 0.
+    """
+
+    offset_I1: IntArray
+    code_A: IntArray
+
+    @property
+    def num_codes(self) -> int:
+        """Different codes."""
+        return int(self.code_A.max(initial=-1)) + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Interactions:
     """Events of many users over one set of items, oldest first within a user.
 
@@ -50,6 +69,8 @@ class Interactions:
         Seconds since 1970 in UTC; never decreases within a user.
     now_U
         Instant, in the same seconds, that ages count back from.
+    attributes
+        Of the items, where the shop tells them.
     """
 
     user_ids_U: StrArray
@@ -60,6 +81,7 @@ class Interactions:
     basket_E: RowArray
     time_E: IntArray
     now_U: IntArray
+    attributes: ItemAttributes | None = None
 
     def __post_init__(self) -> None:
         if len(self.offset_U1) != self.num_users + 1 or len(self.now_U) != self.num_users:

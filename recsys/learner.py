@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cluster.config import RecommenderSettings
-from recsys.interactions import PURCHASE, IntArray, Interactions
+from recsys.interactions import PURCHASE, IntArray, Interactions, ItemAttributes
 from recsys.models.network import NetworkShape, SequenceNetwork
 from recsys.windows import Batch, last_events
 
@@ -22,6 +22,7 @@ _INPUTS = ("item_WL", "behaviour_WL", "gap_WL", "target_WLM")
 _WARM_UP_STEPS = 50
 _UNIFORM_SHARE = 0.5
 _REFIT_SHARE = 0.3
+_REFIT_PART = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,8 @@ class TrainingPlan:
     Parameters
     ----------
     epochs, steps_per_epoch
-        The learning epochs, over which the learning rate warms up and then falls to zero as a half cosine.
+        The learning epochs, over which the learning rate warms up and then falls to zero as a half cosine; none for
+        a refit alone.
     refit_steps
         Steps of one more epoch that starts from the best one at a lower rate and also sees the validation baskets; 0
         for none.
@@ -58,6 +60,8 @@ class SequenceLearner:
         How often each item was taken: the first guess of the item bias, and half of how negatives are drawn.
     judge
         NDCG of the network on validation; None keeps the last epoch.
+    warm
+        Whether the network has been trained before: its item bias then stays.
     wrap
         Makes the network parallel (Ray Train's ``prepare_model``); None trains it as it is.
     """
@@ -70,15 +74,17 @@ class SequenceLearner:
         count_I: IntArray,
         judge: Callable[[SequenceNetwork], float] | None = None,
         device: torch.device | str = "cpu",
+        warm: bool = False,
         wrap: Callable[[nn.Module], nn.Module] | None = None,
     ) -> None:
         self.plan = plan
         self.device = torch.device(device)
         self.network = network.to(self.device)
         share_I = torch.as_tensor((count_I + 1) / (count_I + 1).sum(), dtype=torch.float32, device=self.device)
-        with torch.no_grad():
-            # Starting at popularity saves the epochs that learning it would take.
-            self.network.bias_I.copy_(share_I.log())
+        if not warm:
+            with torch.no_grad():
+                # Starting at popularity saves the epochs that learning it would take.
+                self.network.bias_I.copy_(share_I.log())
         self._draw_I = _UNIFORM_SHARE / len(count_I) + (1 - _UNIFORM_SHARE) * share_I
         self._module = wrap(self.network) if wrap is not None else self.network
         self._optimiser = torch.optim.Adam(self.network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.98))
@@ -167,7 +173,9 @@ class SequenceLearner:
         return candidate_C, (self._draw_I[candidate_C] * wanted).log()
 
 
-def network_shape(settings: RecommenderSettings, *, num_items: int) -> NetworkShape:
+def network_shape(
+    settings: RecommenderSettings, *, num_items: int, attributes: ItemAttributes | None = None
+) -> NetworkShape:
     """Shape of the network that the settings ask for."""
     return NetworkShape(
         kind=settings.model,
@@ -175,6 +183,8 @@ def network_shape(settings: RecommenderSettings, *, num_items: int) -> NetworkSh
         length=settings.max_sequence,
         hidden=settings.hidden,
         dropout=settings.dropout,
+        num_attributes=0 if attributes is None else attributes.num_codes,
+        num_pairs=0 if attributes is None else len(attributes.code_A),
     )
 
 
@@ -187,6 +197,43 @@ def window_options(interactions: Interactions, *, settings: RecommenderSettings,
         "purchases_only": bool((interactions.behaviour_E == PURCHASE).any()),
         "seed": seed,
     }
+
+
+def refit_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of the windows that a refit reads: the latest quarter, where what is new lies."""
+    return options | {"windows_per_user": -(-int(options["windows_per_user"]) // _REFIT_PART)}
+
+
+def grow_network(
+    network: SequenceNetwork,
+    shape: NetworkShape,
+    *,
+    attributes: ItemAttributes | None,
+    old_row_I: IntArray,
+    count_I: IntArray,
+) -> SequenceNetwork:
+    """Network over other items that knows what ``network`` knew of the items that both have.
+
+    Parameters
+    ----------
+    old_row_I
+        Row of each item in ``network``, -1 for a new one: its vector starts at random, its bias at the level that its
+        count has among the old ones.
+    """
+    grown = SequenceNetwork(shape, attributes)
+    old, new = network.state_dict(), grown.state_dict()
+    known = torch.as_tensor(np.flatnonzero(old_row_I >= 0))
+    rows = torch.as_tensor(old_row_I[old_row_I >= 0])
+    share_I = torch.as_tensor(np.log((count_I + 1) / (count_I + 1).sum()), dtype=torch.float32)
+    with torch.no_grad():
+        for name, values in old.items():
+            if not name.startswith(("item.", "bias_I", "attribute")) and values.shape == new[name].shape:
+                new[name].copy_(values)
+        new["item.weight"][known] = old["item.weight"][rows]
+        shift = (old["bias_I"][rows] - share_I[known]).mean() if len(known) else 0.0
+        new["bias_I"].copy_(share_I + shift)
+        new["bias_I"][known] = old["bias_I"][rows]
+    return grown
 
 
 def encode_last(network: SequenceNetwork, histories: Interactions, *, device: torch.device | str = "cpu") -> Tensor:

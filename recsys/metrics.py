@@ -49,12 +49,26 @@ def ranking_metrics(item_UK: RowArray, *, target_N: RowArray, offset_U1: IntArra
     >>> found["recall"], round(found["ndcg"], 4)
     (0.5, 0.3869)
     """
+    measured = user_metrics_U(item_UK, target_N=target_N, offset_U1=offset_U1, k=k)
+    return {name: float(measured[name].mean()) for name in ("recall", "ndcg")}
+
+
+def user_metrics_U(
+    item_UK: RowArray, *, target_N: RowArray, offset_U1: IntArray, k: int
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Recall@k, NDCG@k and reciprocal rank of the first hit within k, of each user.
+
+    Parameters are those of :func:`ranking_metrics`.
+    """
     size_U = np.diff(offset_U1)
     hit_UK = hits(item_UK[:, :k], target_N=target_N, offset_U1=offset_U1)
     discount_K = 1.0 / np.log2(np.arange(2, k + 2))
-    ideal_U = ideal_gain_K(k)[np.minimum(size_U, k)]
-    gain_U = hit_UK @ discount_K[: hit_UK.shape[1]]
-    return {"recall": float(np.mean(hit_UK.sum(axis=1) / size_U)), "ndcg": float(np.mean(gain_U / ideal_U))}
+    first_U = hit_UK.argmax(axis=1)
+    return {
+        "recall": hit_UK.sum(axis=1) / size_U,
+        "ndcg": hit_UK @ discount_K[: hit_UK.shape[1]] / ideal_gain_K(k)[np.minimum(size_U, k)],
+        "mrr": hit_UK.any(axis=1) / (first_U + 1.0),
+    }
 
 
 def ideal_gain_K(k: int) -> npt.NDArray[np.float64]:

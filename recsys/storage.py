@@ -22,18 +22,33 @@ from safetensors.numpy import load_file, save_file
 from cluster.errors import ArtifactError
 from recsys.interactions import Interactions
 from recsys.models.blend import Blend
+from recsys.models.ease import EaseModel
+from recsys.models.factors import AlsModel, BprModel
 from recsys.models.frequency import PersonalFrequency
 from recsys.models.neighbours import NeighbourModel
 from recsys.models.popularity import Popularity
 from recsys.models.protocol import RecommenderModel
 from recsys.models.sequence import SequenceModel
+from recsys.models.tifu import TifuKnn
+from recsys.models.transitions import TransitionModel
 
 FORMAT: Final = 1
 _INDEX: Final = "recommender.json"
 _ITEMS: Final = "items.parquet"
 _HISTORIES: Final = "histories.parquet"
 _KINDS: Final[dict[str, type[RecommenderModel]]] = {
-    model.kind: model for model in (Popularity, PersonalFrequency, NeighbourModel, SequenceModel)
+    model.kind: model
+    for model in (
+        Popularity,
+        PersonalFrequency,
+        NeighbourModel,
+        TransitionModel,
+        TifuKnn,
+        EaseModel,
+        AlsModel,
+        BprModel,
+        SequenceModel,
+    )
 }
 _EVENT_COLUMNS: Final = {"item": "item_E", "behaviour": "behaviour_E", "basket": "basket_E", "time": "time_E"}
 

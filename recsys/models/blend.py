@@ -4,7 +4,7 @@ Shapes: U users, I items, K ranks, P candidates in a user's pool, M models.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -22,6 +22,8 @@ _PASSES: Final = 3
 _POOL_PER_MODEL: Final = 50
 _BATCH_USERS: Final = 256
 RECENT: Final = "recent-popularity"
+# Fewer repeats than this among what users took next: they do not rebuy, so what they have is left out.
+_MIN_SEEN_SHARE: Final = 0.02
 # Ties and users of whom nothing is known fall to what is popular lately, then ever, whatever the weights.
 _LEAST_WEIGHTS: Final = {RECENT: 1e-6, Popularity.kind: 1e-9}
 
@@ -43,6 +45,10 @@ class Blend:
     models: Mapping[str, RecommenderModel]
     weights: Mapping[str, float]
     seen_allowed: bool
+
+    def with_models(self, models: Mapping[str, RecommenderModel]) -> "Blend":
+        """The same weights over refitted models."""
+        return replace(self, models=models)
 
     def parts(self, histories: Interactions) -> dict[str, ScoreArray]:
         """What each model adds to the score of each item, shape (U, I); models without weight are not asked."""
@@ -68,6 +74,17 @@ def sum_UI(parts: Mapping[str, ScoreArray]) -> ScoreArray:
     for part_UI in others:
         total_UI += part_UI
     return total_UI
+
+
+def is_seen_allowed(holdout: Holdout) -> bool:
+    """Whether users take what they have: told by the holdout, and assumed where it holds nothing."""
+    return not len(holdout) or seen_share(holdout) >= _MIN_SEEN_SHARE
+
+
+def fit_blend(models: Mapping[str, RecommenderModel], holdout: Holdout, *, seen_allowed: bool, k: int = 10) -> Blend:
+    """Blend with the weights that do best on the holdout (:func:`choose_weights`)."""
+    weights, _ = choose_weights(models, holdout, seen_allowed=seen_allowed, k=k)
+    return Blend(models=models, weights=weights, seen_allowed=seen_allowed)
 
 
 def seen_share(holdout: Holdout) -> float:

@@ -11,6 +11,7 @@ from scipy import sparse
 
 from recsys.interactions import IntArray, Interactions, RowArray, StrArray
 from recsys.metrics import ScoreArray
+from recsys.models.matrices import basket_matrix, baskets_back_E
 from recsys.models.protocol import Arrays
 from recsys.models.weights import event_weight_E
 from recsys.neighbours import ItemNeighbours
@@ -47,7 +48,7 @@ class NeighbourModel:
 
     def fit(self, interactions: Interactions) -> Self:
         """Count pairs, one lag after the other, and keep the best neighbours of each item."""
-        basket_GI = _basket_matrix(interactions)
+        basket_GI = basket_matrix(interactions)
         user_G = interactions.user_E[interactions.basket_start_E]
         pairs_II = basket_GI.T @ basket_GI
         num_I = pairs_II.diagonal()
@@ -67,9 +68,7 @@ class NeighbourModel:
 
     def weight_E(self, histories: Interactions) -> ScoreArray:
         """Weight of each event of a history: its behaviour, and how many baskets ago it was."""
-        last_U = histories.basket_E[np.maximum(histories.offset_U1[1:] - 1, 0)] if histories.num_events else np.zeros(0)
-        back_E = last_U[histories.user_E] - histories.basket_E
-        return event_weight_E(histories) * np.float32(self.recency) ** back_E.astype(np.float32)
+        return event_weight_E(histories) * np.float32(self.recency) ** baskets_back_E(histories).astype(np.float32)
 
     def similar_JI(self, item_J: IntArray) -> ScoreArray:
         """Co-occurrence with the given items; -inf for the item itself."""
@@ -104,14 +103,6 @@ class NeighbourModel:
         offset = np.concatenate([[0], np.cumsum(kept_IK.sum(axis=1))])
         num_items = len(self.item_IK)
         return sparse.csr_array((self.score_IK[kept_IK], self.item_IK[kept_IK], offset), shape=(num_items, num_items))
-
-
-def _basket_matrix(interactions: Interactions) -> sparse.csr_array:
-    row_E = np.cumsum(interactions.basket_start_E) - 1
-    shape = (int(row_E[-1]) + 1 if len(row_E) else 0, interactions.num_items)
-    matrix = sparse.csr_array((event_weight_E(interactions), (row_E, interactions.item_E)), shape=shape)
-    matrix.sum_duplicates()
-    return matrix
 
 
 def _nearest(pairs_II: sparse.csr_array, *, num_I: ScoreArray, k: int) -> tuple[RowArray, ScoreArray]:

@@ -1,5 +1,6 @@
 """The sequence model, a transformer or a GRU: what comes after this order of events."""
 
+import copy
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -12,8 +13,10 @@ from recsys.learner import (
     SequenceLearner,
     TrainingPlan,
     encode_last,
+    grow_network,
     make_batches,
     network_shape,
+    refit_options,
     window_options,
 )
 from recsys.metrics import ScoreArray
@@ -36,21 +39,48 @@ class SequenceModel:
 
     def fit(self, interactions: Interactions) -> Self:
         """Train in this process; :func:`recsys.train.fit_recommender` trains the same network with Ray."""
-        options = window_options(interactions, settings=self.settings, seed=self.seed)
-        windows = make_windows(user_table(interactions, seed=self.seed), **options)
+        shape = network_shape(self.settings, num_items=interactions.num_items, attributes=interactions.attributes)
         torch.manual_seed(self.seed)
-        network = SequenceNetwork(network_shape(self.settings, num_items=interactions.num_items))
+        network = SequenceNetwork(shape, interactions.attributes)
+        options = window_options(interactions, settings=self.settings, seed=self.seed)
+        return self._learn(network, interactions, options=options, epochs=self.settings.epochs)
+
+    def refit(self, interactions: Interactions) -> Self:
+        """One more epoch at a lower rate, in this process, from these weights on; over the same items."""
+        options = window_options(interactions, settings=self.settings, seed=self.seed + 1)
+        network = copy.deepcopy(self._trained())
+        return self._learn(network, interactions, options=refit_options(options), epochs=0)
+
+    def grown(self, interactions: Interactions, *, old_row_I: IntArray) -> Self:
+        """The same model over the items of other sequences; ``old_row_I`` is where each was, -1 if it is new."""
+        network = self._trained()
+        attributes = interactions.attributes if network.shape.num_pairs else None
+        torch.manual_seed(self.seed)
+        grown = grow_network(
+            network,
+            network_shape(self.settings, num_items=interactions.num_items, attributes=attributes),
+            attributes=attributes,
+            old_row_I=old_row_I,
+            count_I=np.bincount(interactions.item_E, minlength=interactions.num_items),
+        )
+        return replace(self, network=grown.eval())
+
+    def _learn(
+        self, network: SequenceNetwork, interactions: Interactions, *, options: dict[str, Any], epochs: int
+    ) -> Self:
+        windows = make_windows(user_table(interactions, seed=options["seed"]), **options)
         size = self.settings.batch_size
+        steps = max(-(-len(windows["item_WL"]) // size), 1)
         plan = TrainingPlan(
-            epochs=self.settings.epochs,
-            steps_per_epoch=max(-(-len(windows["item_WL"]) // size), 1),
-            refit_steps=0,
+            epochs=epochs,
+            steps_per_epoch=steps,
+            refit_steps=0 if epochs else steps,
             learning_rate=self.settings.learning_rate,
             num_negatives=self.settings.num_negatives,
             seed=self.seed,
         )
         count_I = np.bincount(interactions.item_E, minlength=interactions.num_items)
-        learner = SequenceLearner(network, plan=plan, count_I=count_I)
+        learner = SequenceLearner(network, plan=plan, count_I=count_I, warm=not epochs)
         while learner.phase != "done":
             learner.run_epoch(make_batches(windows, batch_size=size, seed=self.seed + len(learner.history)))
         return replace(self, network=network.eval())
@@ -66,7 +96,7 @@ class SequenceModel:
 
     def similar_JI(self, item_J: IntArray) -> ScoreArray:
         """Cosine of item vectors: items that follow the same events."""
-        return like_JI(self._trained().item.weight.detach().numpy(), item_J)
+        return like_JI(self._trained().vectors().detach().numpy(), item_J)
 
     def to_config(self) -> dict[str, Any]:
         """Settings, seed and the shape of the network."""

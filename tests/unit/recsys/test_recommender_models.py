@@ -2,10 +2,14 @@ import numpy as np
 import pytest
 from behaviour_log import ANYTHING, events_of, orders_of, random_orders, read
 
+from recsys.models.ease import EaseModel
+from recsys.models.factors import AlsModel, BprModel
 from recsys.models.frequency import PersonalFrequency
 from recsys.models.neighbours import NeighbourModel
 from recsys.models.popularity import Popularity
 from recsys.models.sequence import SequenceModel
+from recsys.models.tifu import TifuKnn
+from recsys.models.transitions import TransitionModel
 
 SMALL = ANYTHING.model_copy(update={"epochs": 1, "hidden": 8, "max_sequence": 10})
 MODELS = [
@@ -13,8 +17,17 @@ MODELS = [
     Popularity(days=7),
     PersonalFrequency(half_life_days=10),
     NeighbourModel(max_lag=2),
+    TransitionModel(max_lag=2, recency=0.5, shares=False),
+    TransitionModel(order=2),
+    EaseModel(ridge=5.0, recency=0.5),
+    EaseModel(ridge=5.0, max_items=4),
+    AlsModel(num_factors=4),
+    BprModel(num_factors=4, epochs=2),
+    TifuKnn(num_neighbours=3),
     SequenceModel(settings=SMALL),
     SequenceModel(settings=SMALL.model_copy(update={"model": "gru"})),
+    SequenceModel(settings=SMALL.model_copy(update={"model": "cnn"})),
+    SequenceModel(settings=SMALL.model_copy(update={"model": "mlp"})),
 ]
 
 
