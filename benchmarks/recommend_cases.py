@@ -61,6 +61,7 @@ LAST = (
     "recommender.targets_per_event=1",
     "recommender.epochs=8",
     "recommender.batch_size=128",
+    'recommender.members=["transitions", "transitions-2", "neighbours", "ease", "als", "bpr", "sequence"]',
 )
 """Settings where one item comes after the other."""
 BASKETS = ('recommender.validation="last-basket"', "recommender.epochs=3")
