@@ -7,6 +7,7 @@ is chosen on the test. Intervals are paired over users.
 
 import argparse
 import hashlib
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,15 +25,18 @@ from cluster.errors import RestockError
 from recsys.holdout import Holdout
 from recsys.members import Models, fit_members
 from recsys.metrics import user_metrics_U
-from recsys.models.blend import fit_blend, is_seen_allowed
+from recsys.models.blend import Blend, fit_blend, is_seen_allowed
 from recsys.models.protocol import Scorer, recommend
 from recsys.models.sequence import SequenceModel
 from recsys.train import hold_out_validation
 
 Row = dict[str, Any]
+_Fitted = tuple[Scorer, float]
 Measured = dict[str, npt.NDArray[np.float64]]
 NETWORKS = ("transformer", "gru", "cnn", "mlp")
 _SHOWN = ("model", "group", "seed", "fit_seconds", "seconds_per_epoch", "users_per_second")
+_READING = ("recency", "own_share", "back_off")
+"""Parameters that change how a history is read, not what is learned."""
 _BOOTSTRAP = 1_000
 _QUICK_USERS = 1_500
 _QUICK = ("recommender.epochs=2", "recommender.validation_users=500")
@@ -83,6 +87,18 @@ def _load(arguments: argparse.Namespace) -> Case:
     )
 
 
+def _learned_with(model: Scorer) -> Row | None:
+    """Kind and parameters that fitting depends on; None for what is no single model."""
+    if isinstance(model, Blend):
+        return None
+    return {"kind": model.kind} | {name: value for name, value in model.to_config().items() if name not in _READING}
+
+
+def _is_fitted_alike(fitted: Scorer, model: Scorer) -> bool:
+    ours = _learned_with(fitted)
+    return ours is not None and ours == _learned_with(model)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Bench:
     """A case, how to train on it, and what chooses parameters and weights."""
@@ -93,16 +109,14 @@ class _Bench:
 
     def run(self, arguments: argparse.Namespace) -> tuple[list[Row], list[Row], Row]:
         """Rows, targets and facts."""
-        rows, simple = self._simple_rows(arguments)
+        rows, simple, fitted = self._simple_rows(arguments)
         sample = self.holdout.sample(self.settings.recommender.validation_users)
         began_s = time.process_time()
         allowed = is_seen_allowed(self.holdout)
         members = fit_members(sample, settings=self.settings.recommender, seen_allowed=allowed)
         members_s = time.process_time() - began_s
-        final, fit_s = self._refit(members)
-        for name, model in final.items():
-            if not isinstance(model, SequenceModel):
-                rows.append(self._measure(name, model, group="member", fit_s=fit_s[name])[0])
+        final, fit_s = self._refit(members, fitted)
+        rows += [self._measure(name, final[name], group="member", fit_s=fit_s[name])[0] for name in final]
         served, weights = [], []
         for seed in range(arguments.seed, arguments.seed + arguments.seeds):
             judged, refitted, network_row = self._network(arguments.networks[0], seed=seed)
@@ -119,24 +133,32 @@ class _Bench:
         gains = self._gains(served, simple, seed=arguments.seed)
         return rows, self._targets(rows, gains), self._facts(gains, weights, allowed=allowed)
 
-    def _simple_rows(self, arguments: argparse.Namespace) -> tuple[list[Row], dict[str, Measured]]:
-        rows, measured = [], {}
+    def _simple_rows(self, arguments: argparse.Namespace) -> tuple[list[Row], dict[str, Measured], list[_Fitted]]:
+        rows, measured, fitted = [], {}, []
         for name, make in simple_models(self.case.train).items():
             if name in arguments.without:
                 rows.append({"model": name, "group": "simple", "skipped": "left out by --without"})
                 continue
             began_s = time.process_time()
             model = make()
-            row, measured[name] = self._measure(name, model, group="simple", fit_s=time.process_time() - began_s)
+            spent_s = time.process_time() - began_s
+            row, measured[name] = self._measure(name, model, group="simple", fit_s=spent_s)
             rows.append(row)
-        return rows, measured
+            fitted.append((model, spent_s))
+        return rows, measured, fitted
 
-    def _refit(self, members: Models) -> tuple[Models, dict[str, float]]:
+    def _refit(self, members: Models, fitted: list[_Fitted]) -> tuple[Models, dict[str, float]]:
+        """Members with the validation items, and the seconds of each; a simple row fitted alike is not fitted twice."""
         final, seconds = {}, {}
         for name, model in members.items():
             began_s = time.process_time()
-            final[name] = model.fit(self.case.train)
-            seconds[name] = time.process_time() - began_s
+            alike = [(other, spent_s) for other, spent_s in fitted if _is_fitted_alike(other, model)]
+            final[name] = (
+                type(model).from_config(model.to_config(), arrays=alike[0][0].arrays())
+                if alike
+                else model.fit(self.case.train)
+            )
+            seconds[name] = time.process_time() - began_s + (alike[0][1] if alike else 0.0)
         return final, seconds
 
     def _network(self, kind: str, *, seed: int) -> tuple[SequenceModel, SequenceModel, Row]:
@@ -174,6 +196,7 @@ class _Bench:
             "fit_seconds": round(fit_s, 2),
             "users_per_second": round(len(test) / max(spent_s, 1e-9)),
         }
+        print(row, file=sys.stderr, flush=True)
         return row, measured
 
     def _gains(self, served: list[Measured], simple: dict[str, Measured], *, seed: int) -> list[Row]:

@@ -142,10 +142,21 @@ class RecommenderSettings(_Section):
     num_negatives: int = Field(512, ge=1, description="items sampled per batch for the softmax")
     min_item_users: int = Field(10, ge=1, description="items that fewer users dealt with are not recommended")
     members: tuple[
-        Literal["frequency", "neighbours", "transitions", "transitions-2", "tifu", "ease", "als", "bpr", "sequence"],
+        Literal[
+            "frequency",
+            "habits",
+            "neighbours",
+            "transitions",
+            "transitions-2",
+            "tifu",
+            "ease",
+            "als",
+            "bpr",
+            "sequence",
+        ],
         ...,
     ] = Field(
-        ("frequency", "neighbours", "transitions", "tifu", "sequence"),
+        ("frequency", "habits", "neighbours", "transitions", "tifu", "sequence"),
         description="models that the blend may draw on, beside popularity; validation says how much of each",
     )
     validation: Literal["next-basket", "next-days", "last-basket"] = Field(

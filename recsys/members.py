@@ -16,6 +16,7 @@ from recsys.models.blend import RECENT, best_of
 from recsys.models.ease import EaseModel
 from recsys.models.factors import AlsModel, BprModel
 from recsys.models.frequency import PersonalFrequency
+from recsys.models.habits import HabitModel
 from recsys.models.neighbours import NeighbourModel
 from recsys.models.popularity import Popularity
 from recsys.models.protocol import RecommenderModel
@@ -81,17 +82,21 @@ def _tifu(history: Interactions, settings: RecommenderSettings) -> Candidates:
     return {TifuKnn.kind: [replace(first, own_share=share) for share in (0.5, 0.7, 0.9)]}
 
 
+def _habits(history: Interactions, settings: RecommenderSettings) -> Candidates:
+    return {HabitModel.kind: [HabitModel().fit(history)]}
+
+
 def _ease(history: Interactions, settings: RecommenderSettings) -> Candidates:
-    first = EaseModel(num_neighbours=settings.num_neighbours).fit(history)
+    first = EaseModel().fit(history)
     return {EaseModel.kind: [replace(first, recency=recency) for recency in (0.5, 0.7, 1.0)]}
 
 
 def _als(history: Interactions, settings: RecommenderSettings) -> Candidates:
-    return {AlsModel.kind: [AlsModel(num_factors=settings.hidden).fit(history)]}
+    return {AlsModel.kind: [AlsModel().fit(history)]}
 
 
 def _bpr(history: Interactions, settings: RecommenderSettings) -> Candidates:
-    return {BprModel.kind: [BprModel(num_factors=settings.hidden).fit(history)]}
+    return {BprModel.kind: [BprModel().fit(history)]}
 
 
 def _has_large_baskets(history: Interactions) -> bool:
@@ -104,6 +109,7 @@ _CANDIDATES: Final[dict[str, Callable[[Interactions, RecommenderSettings], Candi
     "transitions": _transitions,
     "transitions-2": _pairs,
     "tifu": _tifu,
+    "habits": _habits,
     "ease": _ease,
     "als": _als,
     "bpr": _bpr,

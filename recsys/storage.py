@@ -25,6 +25,7 @@ from recsys.models.blend import Blend
 from recsys.models.ease import EaseModel
 from recsys.models.factors import AlsModel, BprModel
 from recsys.models.frequency import PersonalFrequency
+from recsys.models.habits import HabitModel
 from recsys.models.neighbours import NeighbourModel
 from recsys.models.popularity import Popularity
 from recsys.models.protocol import RecommenderModel
@@ -44,6 +45,7 @@ _KINDS: Final[dict[str, type[RecommenderModel]]] = {
         NeighbourModel,
         TransitionModel,
         TifuKnn,
+        HabitModel,
         EaseModel,
         AlsModel,
         BprModel,

@@ -5,6 +5,7 @@ from behaviour_log import ANYTHING, events_of, orders_of, random_orders, read
 from recsys.models.ease import EaseModel
 from recsys.models.factors import AlsModel, BprModel
 from recsys.models.frequency import PersonalFrequency
+from recsys.models.habits import HabitModel
 from recsys.models.neighbours import NeighbourModel
 from recsys.models.popularity import Popularity
 from recsys.models.sequence import SequenceModel
@@ -24,6 +25,7 @@ MODELS = [
     AlsModel(num_factors=4),
     BprModel(num_factors=4, epochs=2),
     TifuKnn(num_neighbours=3),
+    HabitModel(targets_per_user=2, epochs=1),
     SequenceModel(settings=SMALL),
     SequenceModel(settings=SMALL.model_copy(update={"model": "gru"})),
     SequenceModel(settings=SMALL.model_copy(update={"model": "cnn"})),
