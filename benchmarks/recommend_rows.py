@@ -32,6 +32,8 @@ SIMPLE = (
 _HALF_LIFE_DAYS = 90.0
 _POPULAR_WEIGHT = 0.1
 _LARGE_BASKET = 3.0
+_TIES = 1e-3
+"""The last basket decides; where it says nothing, those before it do."""
 
 
 def simple_models(train: Interactions) -> dict[str, Callable[[], Scorer]]:
@@ -53,8 +55,8 @@ def simple_models(train: Interactions) -> dict[str, Callable[[], Scorer]]:
         "personal-popular": lambda: _personal_popular(train),
         "tifu": lambda: TifuKnn().fit(train),
         "neighbours": lambda: NeighbourModel(max_lag=near).fit(train),
-        "markov": lambda: TransitionModel(max_lag=lags).fit(train),
-        "markov-2": lambda: TransitionModel(order=2, max_lag=lags).fit(train),
+        "markov": lambda: TransitionModel(max_lag=lags, recency=_TIES).fit(train),
+        "markov-2": lambda: TransitionModel(order=2, max_lag=lags, recency=_TIES).fit(train),
         "ease": fit_ease,
         "ease-recency": with_recency,
         "als": lambda: AlsModel().fit(train),

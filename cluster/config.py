@@ -264,9 +264,15 @@ class ServeSettings(_Section):
     request_timeout_s: float = Field(30.0, gt=0, le=600, description="an answer that takes longer is a 504")
     max_body_bytes: int = Field(4_000_000, ge=1_000, description="a longer request body is a 413")
     max_series_per_request: int = Field(1_000, ge=1, description="series in one forecast or order plan")
-    num_replicas: int = Field(1, ge=1, description="replicas of each deployment")
+    num_replicas: int = Field(1, ge=1, description="replicas of each deployment that answers from a model")
     num_cpus_per_replica: float = Field(0.25, ge=0, description="CPUs that Ray reserves for each replica")
     max_ongoing_requests: int = Field(32, ge=1, description="requests that one replica works on at a time")
+    session_users: int = Field(100_000, ge=1, description="users whose live events are kept; the idlest makes room")
+    session_events: int = Field(20, ge=1, description="latest live events kept of each user")
+    session_items: int = Field(1_000_000, ge=1, description="different items that live events may name")
+    session_ttl_s: int = Field(
+        1_800, ge=1, description="seconds without an event after which live events are forgotten"
+    )
 
 
 class Settings(_Section):

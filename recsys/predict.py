@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.holdout import Holdout
-from recsys.interactions import VIEW, IntArray, Interactions, RowArray, StrArray
+from recsys.interactions import IntArray, Interactions, RowArray, StrArray
 from recsys.metrics import ScoreArray, top_items
 from recsys.models.blend import Blend, sum_UI
 from recsys.models.neighbours import NeighbourModel
@@ -21,6 +21,7 @@ from recsys.models.protocol import RecommenderModel, recommend
 from recsys.neighbours import ItemNeighbours
 from recsys.reasons import reasons_UK
 from recsys.rules import RuleBook, with_overstock_UK
+from recsys.sessions import LiveEvent
 from recsys.storage import read_recommender, write_recommender
 
 _BATCH_USERS: Final = 256
@@ -95,7 +96,7 @@ class Recommender:
         *,
         k: int = 10,
         exclude_item_ids: Sequence[str] = (),
-        histories: Mapping[str, Sequence[str]] | None = None,
+        histories: Mapping[str, Sequence[LiveEvent]] | None = None,
         rules: RuleBook | None = None,
     ) -> Recommendations:
         """Best ``k`` items for each user now.
@@ -108,7 +109,7 @@ class Recommender:
         exclude_item_ids
             Never in the answer, for nobody: out of stock, not for sale.
         histories
-            Items that a user looked at since training, oldest first; they follow the stored history.
+            What a user did since training; it follows the stored history.
         rules
             What may be shown. They decide item by item what may be bought again, instead of for all items at once.
         """
@@ -173,10 +174,11 @@ class Recommender:
         histories, blend, facts = read_recommender(folder)
         return cls(histories=histories, blend=blend, **facts)
 
-    def _histories(self, user_ids: Sequence[str], *, live: Mapping[str, Sequence[str]]) -> Interactions:
+    def _histories(self, user_ids: Sequence[str], *, live: Mapping[str, Sequence[LiveEvent]]) -> Interactions:
         stored = self.histories.take(self.histories.user_rows(user_ids))
-        added = [self.histories.item_rows(list(live.get(user, ()))) for user in user_ids]
-        return append_views(stored, [item_J[item_J >= 0] for item_J in added])
+        added = [live.get(user, ()) for user in user_ids]
+        rows = [self.histories.item_rows([event.item_id for event in events]) for events in added]
+        return append_events(stored, added, item_rows=rows)
 
     def _rank(
         self, histories: Interactions, *, k: int, barred_J: IntArray, rules: RuleBook | None
@@ -202,20 +204,39 @@ class Recommender:
         return np.where(item_UK >= 0, self.item_ids[np.maximum(item_UK, 0)], "")
 
 
-def append_views(histories: Interactions, item_of_user: Sequence[IntArray]) -> Interactions:
-    """Add items that each user looked at just now, oldest first."""
-    added_U = np.array([len(items) for items in item_of_user], dtype=np.int64)
+def append_events(
+    histories: Interactions, live: Sequence[Sequence[LiveEvent]], *, item_rows: Sequence[IntArray]
+) -> Interactions:
+    """Add what each user did since training, in order of time, each a basket of its own; items of row -1 are left out.
+
+    Ages then count from the latest event; an event without a time, or from before training, is one of that moment.
+    """
+    known = [
+        [(event, row) for event, row in zip(*pair, strict=True) if row >= 0]
+        for pair in zip(live, item_rows, strict=True)
+    ]
+    added_U = np.array([len(pairs) for pairs in known], dtype=np.int64)
     if not added_U.any():
         return histories
+    now_N = np.repeat(histories.now_U, added_U)
+    told_N = np.array(
+        [-1 if event.at_s is None else event.at_s for pairs in known for event, _ in pairs], dtype=np.int64
+    )
+    time_N = np.maximum(told_N, now_N)
+    user_N = np.repeat(np.arange(len(added_U)), added_U)
+    order = np.lexsort((time_N, user_N))
+    item_N = np.array([row for pairs in known for _, row in pairs], dtype=np.int32)[order]
+    code_N = np.array([event.code for pairs in known for event, _ in pairs], dtype=np.int8)[order]
     place_N = np.repeat(histories.offset_U1[1:], added_U)
-    item_N = np.concatenate(list(item_of_user)).astype(np.int32)
     basket_E = np.insert(histories.basket_start_E, place_N, np.ones(len(item_N), dtype=bool))
-    offset_U1 = histories.offset_U1 + np.concatenate([[0], np.cumsum(added_U)])
+    now_U = histories.now_U.copy()
+    np.maximum.at(now_U, user_N, time_N)
     return replace(
         histories,
-        offset_U1=offset_U1,
+        offset_U1=histories.offset_U1 + np.concatenate([[0], np.cumsum(added_U)]),
         item_E=np.insert(histories.item_E, place_N, item_N),
-        behaviour_E=np.insert(histories.behaviour_E, place_N, np.int8(VIEW)),
+        behaviour_E=np.insert(histories.behaviour_E, place_N, code_N),
         basket_E=(np.cumsum(basket_E) - 1).astype(np.int32),
-        time_E=np.insert(histories.time_E, place_N, np.repeat(histories.now_U, added_U)),
+        time_E=np.insert(histories.time_E, place_N, time_N[order]),
+        now_U=now_U,
     )

@@ -11,13 +11,20 @@ import numpy as np
 from recsys.interactions import BEHAVIOURS, IntArray, Interactions, RowArray, StrArray
 from recsys.metrics import ScoreArray
 from recsys.models.blend import RECENT, Blend
+from recsys.models.ease import EaseModel
+from recsys.models.factors import AlsModel, BprModel
 from recsys.models.frequency import PersonalFrequency
+from recsys.models.habits import HabitModel
 from recsys.models.neighbours import EVENTS_READ, NeighbourModel
 from recsys.models.sequence import SequenceModel
+from recsys.models.tifu import TifuKnn
+from recsys.models.transitions import TransitionModel
 
 POPULAR: Final = "popular in the last weeks"
 POPULAR_EVER: Final = "popular with other customers"
 _SEQUENCE: Final = "often comes next after your latest purchases"
+_NEXT: Final = "others took it soon after what you took last"
+_ALIKE: Final = "customers who take what you take also take it"
 _VERBS: Final = {
     "view": "looked at",
     "click": "clicked on",
@@ -48,12 +55,16 @@ def reasons_UK(
 
 def _sentences_N(blend: Blend, name: str, histories: Interactions, *, user_N: IntArray, item_N: IntArray) -> list[str]:
     model = blend.models[name]
-    if isinstance(model, PersonalFrequency):
+    if isinstance(model, PersonalFrequency | HabitModel):
         return _counted_N(histories, user_N=user_N, item_N=item_N)
     if isinstance(model, NeighbourModel):
         return _because_N(model, histories, user_N=user_N, item_N=item_N)
     if isinstance(model, SequenceModel):
         return [_SEQUENCE] * len(user_N)
+    if isinstance(model, TransitionModel):
+        return [_NEXT] * len(user_N)
+    if isinstance(model, TifuKnn | EaseModel | AlsModel | BprModel):
+        return [_ALIKE] * len(user_N)
     return [POPULAR if name == RECENT else POPULAR_EVER] * len(user_N)
 
 

@@ -4,7 +4,8 @@
 
     ingress ──> planner ──> forecaster, policy
        ├──────> forecaster
-       └──────> recommender
+       ├──────> recommender
+       └──────> sessions
 
 Each box is a deployment with its own replicas, each arrow a deployment handle; what needs one model takes one hop.
 """
@@ -30,6 +31,7 @@ from serve.deployments.forecaster import ForecasterReplica
 from serve.deployments.planner import PlannerReplica
 from serve.deployments.policy import PolicyReplica
 from serve.deployments.recommender import RecommenderReplica
+from serve.deployments.sessions import SessionReplica
 from serve.guard import Limits, proxy_environment
 from serve.ingress import Ingress
 
@@ -62,6 +64,7 @@ def build_services(settings: Settings) -> dict[str, serve.Application]:
     return {
         "forecaster": forecasts,
         "recommender": _deploy(RecommenderReplica, "recommender", settings, configs).bind(settings),
+        "sessions": _deploy(SessionReplica, "sessions", settings).options(num_replicas=1).bind(settings),
         "policy": policies,
         "planner": planner_deployment.bind(settings, forecaster=forecasts, policy=policies),
     }

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from cluster.config import Settings
 from cluster.errors import DataError
 from cluster.schema import OPEN_ORDERS, STOCK
+from recsys.sessions import LiveEvent
 from serve import schemas
 from serve.answers import PlanQuestion
 from serve.guard import Limits, guard_api, log_to_stdout
@@ -48,6 +49,7 @@ class Services:
 
     forecaster: Any
     recommender: Any
+    sessions: Any
     policy: Any
     planner: Any
 
@@ -104,7 +106,8 @@ router = APIRouter()
 )
 async def recommendations(query: Annotated[schemas.RecommendationQuery, Query()], services: ServicesOf) -> JSONResponse:
     """Recommend what a user is likely to want next; an unknown user gets popular items, marked as a fallback."""
-    answer = await services.recommender.recommend.remote([query.user_id], k=query.k)
+    live = await _live_events(services, query.user_id)
+    answer = await services.recommender.recommend.remote([query.user_id], k=query.k, live=live)
     return JSONResponse(answer.to_json(0))
 
 
@@ -114,6 +117,30 @@ async def intents(body: schemas.IntentRequest, services: ServicesOf) -> JSONResp
     events = [(event.item_id, event.event_type, event.occurred_at.timestamp()) for event in body.events]
     answer = await services.recommender.intent.remote(events)
     return JSONResponse(answer.to_json())
+
+
+@router.post("/v1/events", response_model=schemas.EventsAnswer, responses=_REFUSALS, tags=["recommendations"])
+async def events(body: schemas.EventsRequest, services: ServicesOf) -> JSONResponse:
+    """Tell what a user just did: their next recommendations follow it, until the session is over."""
+    told = [
+        LiveEvent(
+            item_id=row.item_id,
+            behaviour=row.event_type,
+            at_s=None if row.occurred_at is None else int(row.occurred_at.timestamp()),
+        )
+        for row in body.events
+    ]
+    num_kept = await services.sessions.observe.remote(body.user_id, told)
+    return JSONResponse({"user_id": body.user_id, "num_kept": num_kept})
+
+
+async def _live_events(services: Services, user_id: str) -> dict[str, tuple[LiveEvent, ...]]:
+    """What the user did just now; nothing where that cannot be said: stored history is better than no answer."""
+    try:
+        return dict(await services.sessions.recent.remote([user_id]))
+    except Exception as error:
+        _log.warning("sessions: %s", getattr(error, "cause", None) or error)
+        return {}
 
 
 @router.post("/v1/forecasts", response_model=schemas.ForecastAnswer, responses=_REFUSALS, tags=["forecasts"])
@@ -166,6 +193,7 @@ async def readyz(services: ServicesOf) -> JSONResponse:
     checks = {
         "forecaster": services.forecaster.check.remote(),
         "recommender": services.recommender.check.remote(),
+        "sessions": services.sessions.check.remote(),
         "policy": services.policy.check.remote(),
         "planner": services.planner.check.remote(),
     }

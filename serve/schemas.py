@@ -113,6 +113,36 @@ class RecommendationQuery(_Request):
     k: Annotated[int, Field(ge=1, le=MAX_ITEMS, description="items to recommend")] = 10
 
 
+class LiveEventRow(_Request):
+    """One thing that a user did."""
+
+    item_id: Id
+    event_type: Annotated[
+        Literal["view", "click", "cart", "purchase", "review"], Field(description="what was done")
+    ] = "view"
+    occurred_at: Annotated[
+        AwareDatetime | None, Field(description="default: now; a moment in the future counts as now")
+    ] = None
+
+
+class EventsRequest(_Request):
+    """What one user did just now."""
+
+    model_config = _example({"user_id": "1", "events": [{"item_id": "1082185", "event_type": "cart"}]})
+
+    user_id: Id
+    events: Annotated[list[LiveEventRow], Field(min_length=1, max_length=MAX_ITEMS)]
+
+
+class EventsAnswer(_Answer):
+    """How many of the events are kept."""
+
+    user_id: str
+    num_kept: Annotated[
+        int, Field(description="without those told before, older than the session or than what is kept of it")
+    ]
+
+
 class RecommendedItem(_Answer):
     """One item, best first."""
 

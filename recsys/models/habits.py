@@ -96,7 +96,13 @@ class HabitModel:
     def from_config(cls, config: dict[str, Any], *, arrays: Arrays) -> Self:
         """Model with these parameters and arrays."""
         weights = {name.removeprefix("network."): values for name, values in arrays.items() if "network." in name}
-        return cls(**config, weights=weights, **{name: arrays[name] for name in ("repeat_I", "popular_I", "vector_ID")})
+        return cls(
+            **config,
+            repeat_I=arrays["repeat_I"],
+            popular_I=arrays["popular_I"],
+            vector_ID=arrays["vector_ID"],
+            weights=weights,
+        )
 
     def _examples(self, interactions: Interactions, *, back: int) -> tuple[FeatureArray, npt.NDArray[np.bool_]]:
         """Features of the history before each user's ``back``-th last basket, and whether that one has the item."""
@@ -137,11 +143,7 @@ class HabitModel:
             columns += _cycle(values_E, pair_E, count_N)
             columns += [np.log1p(_sum(np.exp2(-values_E / half), pair_E, len(key_N))) for half in half_lives]
         columns += [self.repeat_I[item_N], self.popular_I[item_N]]
-        return (
-            user_N,
-            item_N,
-            np.stack(columns, axis=1).astype(np.float32) if len(key_N) else np.zeros((0, 16), np.float32),
-        )
+        return user_N, item_N, np.stack(columns, axis=1).astype(np.float32)
 
 
 def _places_E(histories: Interactions) -> IntArray:
@@ -164,7 +166,7 @@ def _cycle(
 
 
 def _sum(value_E: npt.NDArray[np.float64], pair_E: IntArray, size: int) -> npt.NDArray[np.float64]:
-    return np.bincount(pair_E, weights=value_E, minlength=size)
+    return np.bincount(pair_E, weights=value_E, minlength=size).astype(np.float64)
 
 
 def _network(num_features: int) -> nn.Sequential:

@@ -1,6 +1,7 @@
 """The recommender as a deployment: one model version, swapped by one assignment."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from recsys.insight import Insight
     from recsys.predict import Recommender
     from recsys.rules import RuleBook
+    from recsys.sessions import LiveEvent
 
 NAME = "recommender"
 _NUM_INTERESTS = 5
@@ -47,9 +49,11 @@ class RecommenderReplica:
         """Serve the given version; one that does not load leaves the old one serving."""
         self._loaded = await asyncio.to_thread(self._load, user_config["version"])
 
-    async def recommend(self, user_ids: list[str], *, k: int) -> UserRecommendations:
-        """Best items of each user; a user of whom nothing is known gets popular ones."""
-        return await self._worker.run(_recommend, self._current(), user_ids, k)
+    async def recommend(
+        self, user_ids: list[str], *, k: int, live: "Mapping[str, Sequence[LiveEvent]] | None" = None
+    ) -> UserRecommendations:
+        """Best items of each user, after what they did just now; a user of whom nothing is known gets popular ones."""
+        return await self._worker.run(_recommend, self._current(), user_ids, k, live or {})
 
     async def intent(self, events: list[tuple[str, str, float]]) -> VisitIntent:
         """Chance that something is bought later in a visit of these events: item, what was done, seconds since 1970."""
@@ -89,16 +93,19 @@ class RecommenderReplica:
         return _Loaded(model=model, insight=insight, rules=rules, stored=stored)
 
 
-def _recommend(loaded: _Loaded, user_ids: list[str], k: int) -> UserRecommendations:
-    found = loaded.model.recommend(user_ids, k=k, rules=loaded.rules)
+def _recommend(
+    loaded: _Loaded, user_ids: list[str], k: int, live: "Mapping[str, Sequence[LiveEvent]]"
+) -> UserRecommendations:
+    found = loaded.model.recommend(user_ids, k=k, histories=live, rules=loaded.rules)
     histories = loaded.model.histories.take(loaded.model.histories.user_rows(user_ids))
+    told_U = np.array([bool(live.get(user_id)) for user_id in user_ids])
     insight = loaded.insight
     return UserRecommendations(
         user_ids=tuple(user_ids),
         item_ids_UK=found.item_ids_UK,
         score_UK=found.score_UK,
         reason_UK=found.reason_UK,
-        is_fallback_U=np.diff(histories.offset_U1) == 0,
+        is_fallback_U=(np.diff(histories.offset_U1) == 0) & ~told_U,
         interests=None if insight is None else insight.top_interests(histories, k=_NUM_INTERESTS),
         due_items=None if insight is None else insight.due_items(histories, k=k),
         due_within_days=None if insight is None else insight.repeat.horizon_days,

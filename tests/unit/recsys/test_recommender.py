@@ -16,6 +16,7 @@ from recsys.models.popularity import Popularity
 from recsys.models.sequence import SequenceModel
 from recsys.predict import Recommender
 from recsys.reasons import POPULAR, POPULAR_EVER
+from recsys.sessions import LiveEvent
 from recsys.train import blend_models, hold_out_validation
 
 SETTINGS = ANYTHING.model_copy(
@@ -75,14 +76,16 @@ def test_what_is_not_popular_lately_is_not_called_so():
 
 
 def test_duplicate_users_and_unknown_items_are_harmless():
-    twice = WEIGHTED.recommend(["u03", "u03"], k=5, exclude_item_ids=["?"], histories={"u03": ["?"]})
+    twice = WEIGHTED.recommend(["u03", "u03"], k=5, exclude_item_ids=["?"], histories={"u03": [LiveEvent(item_id="?")]})
     assert twice.item_ids_UK[0].tolist() == twice.item_ids_UK[1].tolist()
     assert twice.item_ids_UK[0].tolist() == WEIGHTED.recommend(["u03"], k=5).item_ids_UK[0].tolist()
 
 
 def test_a_live_session_changes_the_answer():
     before = WEIGHTED.recommend(["stranger"], k=4)
-    after = WEIGHTED.recommend(["stranger"], k=4, histories={"stranger": ["i02", "i05"]})
+    after = WEIGHTED.recommend(
+        ["stranger"], k=4, histories={"stranger": [LiveEvent(item_id="i02"), LiveEvent(item_id="i05")]}
+    )
     assert before.item_ids_UK.tolist() != after.item_ids_UK.tolist()
     assert "because you looked at it before" in after.reason_UK[0].tolist()
     assert WEIGHTED.recommend(["u01"], k=4, histories={}).score_UK.tolist() == (

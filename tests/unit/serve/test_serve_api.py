@@ -1,6 +1,6 @@
 """Every route over the real composition and tiny real models: answers, refusals, fallbacks."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -126,6 +126,31 @@ class TestRecommendations:
         assert assert_problem(client.get(f"/v1/recommendations?{query}"), 422)["errors"]
 
 
+class TestEvents:
+    def test_an_event_changes_the_next_answer(self, client: TestClient) -> None:
+        before = client.get("/v1/recommendations", params={"user_id": "visitor-1"}).json()
+        body = {"user_id": "visitor-1", "events": [{"item_id": "item-3", "event_type": "purchase"}]}
+        told = schemas.EventsAnswer.model_validate(client.post("/v1/events", json=body).json())
+        assert told.num_kept == 1
+        after = client.get("/v1/recommendations", params={"user_id": "visitor-1"}).json()
+        assert before["is_fallback"] is True
+        assert after["is_fallback"] is False
+        assert after["items"] != before["items"]
+
+    def test_an_event_told_twice_is_kept_once(self, client: TestClient) -> None:
+        at = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
+        body = {"user_id": "visitor-2", "events": [{"item_id": "item-3", "occurred_at": at}] * 2}
+        assert client.post("/v1/events", json=body).json()["num_kept"] == 1
+        assert client.post("/v1/events", json=body).json()["num_kept"] == 0
+
+    @pytest.mark.parametrize(
+        "event",
+        [{}, {"item_id": ""}, {"item_id": "a", "event_type": "theft"}, {"item_id": "a", "occurred_at": "12:00"}],
+    )
+    def test_a_wrong_event_is_refused(self, client: TestClient, event: dict[str, str]) -> None:
+        assert_problem(client.post("/v1/events", json={"user_id": "visitor-3", "events": [event]}), 422)
+
+
 class TestOrderPlans:
     def test_answer_is_as_documented_and_ledgers_sum(self, client: TestClient) -> None:
         stock = [{"item_id": item, "on_hand_qty": row * 10.0} for row, item in enumerate(ITEMS[:6])]
@@ -236,7 +261,7 @@ class TestService:
         assert client.get("/healthz").json() == {"status": "ok"}
         answer = schemas.ReadyAnswer.model_validate(client.get("/readyz").json())
         assert answer.status == "ready"
-        assert set(answer.checks) == {"forecaster", "recommender", "policy", "planner"}
+        assert set(answer.checks) == {"forecaster", "recommender", "sessions", "policy", "planner"}
 
     def test_models_are_those_that_answer(self, client: TestClient) -> None:
         answer = schemas.ModelsAnswer.model_validate(client.get("/v1/models").json())
@@ -249,6 +274,7 @@ class TestService:
         assert set(document["paths"]) == {
             "/v1/recommendations",
             "/v1/intents",
+            "/v1/events",
             "/v1/forecasts",
             "/v1/order-plans",
             "/v1/models",
