@@ -142,6 +142,23 @@ class ArtifactStore:
             else:
                 return StoredVersion(target, manifest)
 
+    def replace(self, name: str, version: str, *, write: Callable[[Path], None]) -> None:
+        """Put other files in the place of a version's, under its manifest: for data that must not be kept.
+
+        Parameters
+        ----------
+        write
+            Writes the files into an empty folder; it may still read the old ones.
+        """
+        stored = self.load(name, version)
+        with self.writing(name) as draft:
+            write(draft)
+            shutil.copy2(stored.folder / "manifest.json", draft / "manifest.json")
+            old = draft.with_name(f"{draft.name}-old")
+            stored.folder.rename(old)
+            draft.rename(stored.folder)
+            shutil.rmtree(old)
+
     def versions(self, name: str) -> list[str]:
         """Complete versions of a model, oldest first."""
         if not self._folder(name).is_dir():

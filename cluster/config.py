@@ -76,6 +76,9 @@ class DataSettings(_Section):
         20.0, gt=0, description="order lines above their item's upper quartile by this many IQRs are flagged"
     )
     notice_periods: int = Field(28, ge=0, description="periods ahead that promotions are announced if no date is given")
+    user_ids: Literal["hashed", "plain"] = Field(
+        "hashed", description="what stands for a customer in all that is stored: a keyed hash, or the shop's own id"
+    )
     holidays: str = Field("US", description="country of public holidays when the market table has none; '' for none")
     max_series: int | None = Field(
         None, ge=1, description="plan the series that sold most on training periods; default all"

@@ -29,6 +29,7 @@ from cluster.config import Settings
 from cluster.errors import ConfigError, DataError
 from cluster.ingest import Input, Load, Loaded, find_input
 from cluster.panel import Calendar, DemandPanel
+from cluster.privacy import open_user_ids
 from cluster.quality import QualityReport
 from cluster.reading import PanelReader
 from cluster.runtime import connect
@@ -188,7 +189,7 @@ def load_dataset(settings: Settings, *, today: date | None = None, run: Runner |
     """
     root = _root(settings)
     with _drafting(root) as draft:
-        found = find_input(settings.data, raw=draft / "raw")
+        found = find_input(settings.data, raw=draft / "raw", users=open_user_ids(settings))
         if not (root / found.digest / "dataset.json").exists():
             _fill(draft, found, settings, today, run)
             _publish(draft, root / found.digest)
@@ -211,7 +212,7 @@ def check_tables(
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"max_quarantine_share": 1.0})})
     root = _root(settings)
     with _drafting(root) as draft:
-        found = find_input(settings.data, raw=draft / "raw")
+        found = find_input(settings.data, raw=draft / "raw", users=open_user_ids(settings))
         folder = root / found.digest
         if not (folder / "dataset.json").exists():
             folder = draft
@@ -222,12 +223,12 @@ def check_tables(
 
 
 def _fill(draft: Path, found: Input, settings: Settings, today: date | None, run: Runner | None) -> None:
-    today = today or datetime.now(UTC).date()
+    today, users = today or datetime.now(UTC).date(), open_user_ids(settings)
     if run is not None:
-        loaded = Load(settings=settings.data, folder=draft, today=today, run=run).make(found)
+        loaded = Load(settings=settings.data, folder=draft, today=today, run=run, users=users).make(found)
     else:
         with connect(settings.runtime):
-            loaded = Load(settings=settings.data, folder=draft, today=today, run=run_on_ray).make(found)
+            loaded = Load(settings=settings.data, folder=draft, today=today, run=run_on_ray, users=users).make(found)
     for scaffold in ("raw", "stage"):
         shutil.rmtree(draft / scaffold, ignore_errors=True)
     (draft / "dataset.json").write_text(json.dumps(_describe(loaded, settings), indent=2) + "\n")

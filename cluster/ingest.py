@@ -16,6 +16,7 @@ from cluster.errors import DataError, QualityError
 from cluster.history import History, find_history, make_holidays
 from cluster.layout import quarantine_rows, read_context, read_frame, write_table
 from cluster.panel import FloatArray
+from cluster.privacy import UserIds
 from cluster.progress import stage, track
 from cluster.quality import QualityReport, Tally, check_rows, make_report
 from cluster.schema import DEFAULT_CATEGORY, TABLES, Col
@@ -27,7 +28,7 @@ from cluster.sources.samples import Sample, digest_sample, make_sample
 from cluster.sources.sql import fetch_table
 
 # Grows when the same input would give another dataset, so that old ones are made anew.
-FORMAT: Final = 1
+FORMAT: Final = 2
 MAX_CHANNELS: Final = 16
 # Settings that choose among loaded series or name the result; a change of them loads nothing anew.
 _NOT_CONTENT: Final = {"name", "max_series", "normalisation", "max_quarantine_share"}
@@ -43,7 +44,7 @@ class Input:
     tables: Mapping[str, TableSource]
 
 
-def find_input(settings: DataSettings, *, raw: Path) -> Input:
+def find_input(settings: DataSettings, *, raw: Path, users: UserIds) -> Input:
     """Find what a load reads; rows of SQL queries are copied to ``raw``, since only their content tells a change.
 
     Raises
@@ -53,7 +54,7 @@ def find_input(settings: DataSettings, *, raw: Path) -> Input:
     """
     config = settings.model_dump(mode="json", exclude=_NOT_CONTENT)
     if settings.sample is not None:
-        return Input(digest=digest_of([FORMAT, config, digest_sample(settings.sample)]), tables={})
+        return Input(digest=digest_of([FORMAT, config, users.fingerprint, digest_sample(settings.sample)]), tables={})
     for table in settings.tables:
         check_table_name(table)
     if "orders" not in settings.tables:
@@ -66,7 +67,7 @@ def find_input(settings: DataSettings, *, raw: Path) -> Input:
             source = fetch_table(table, source=source, path=raw / f"{table}.parquet")
         tables[table] = source
         contents[table] = digest_files(find_files(table, source=source))
-    return Input(digest=digest_of([FORMAT, config, contents]), tables=tables)
+    return Input(digest=digest_of([FORMAT, config, users.fingerprint, contents]), tables=tables)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,12 +94,15 @@ class Load:
         Orders of later days are quarantined.
     run
         Runs the tasks on orders.
+    users
+        What customers are called.
     """
 
     settings: DataSettings
     folder: Path
     today: date
     run: Runner
+    users: UserIds
 
     def make(self, found: Input) -> Loaded:
         """Read, check, clean and write every table.
@@ -159,7 +163,7 @@ class Load:
         context = read_context(self.folder, today=self.today)
         tally, parts = Tally(), []
         for number, chunk in enumerate(list_chunks(name, source=source)):
-            for first_row, mapped in read_batches(chunk, timezone=self.settings.timezone):
+            for first_row, mapped in read_batches(chunk, timezone=self.settings.timezone, users=self.users):
                 checked = check_rows(mapped.frame, table=name, context=context, unreadable=mapped.unreadable)
                 quarantine_rows(
                     self.folder,
@@ -188,6 +192,7 @@ class Load:
                 num_shards=self.settings.num_shards,
                 today=self.today,
                 timezone=self.settings.timezone,
+                users=self.users,
             )
             for number, chunk in enumerate(chunks)
         ]

@@ -22,6 +22,7 @@ from cluster import errors
 from cluster.cleaning import IS_OUTLIER, UNMATCHED, UNMATCHED_REASON, flag_outliers, merge_duplicates, net_returns
 from cluster.errors import DataError, RestockError
 from cluster.layout import FILE, ROW, quarantine_lines, quarantine_rows, read_context, read_frame, write_table
+from cluster.privacy import UserIds
 from cluster.quality import Tally, check_rows
 from cluster.schema import ORDERS, Col
 from cluster.series import SERIES_KEYS, PanelSpec, SeriesInput, make_series
@@ -44,6 +45,7 @@ class StageTask:
     num_shards: int
     today: date
     timezone: str
+    users: UserIds | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +140,7 @@ def stage_chunk(task: StageTask) -> StageDone:
     context = read_context(task.folder, today=task.today)
     tally = Tally()
     last_second_of_day: dict[date, int] = {}
-    for part, (first_row, mapped) in enumerate(read_batches(task.chunk, timezone=task.timezone)):
+    for part, (first_row, mapped) in enumerate(read_batches(task.chunk, timezone=task.timezone, users=task.users)):
         checked = check_rows(
             mapped.frame.with_columns(
                 pl.lit(task.chunk.uri, dtype=pl.Categorical).alias(FILE),

@@ -99,7 +99,7 @@ class SituationPopularity:
 def fit_situations(
     interactions: Interactions, *, prior: float = 2_000.0, half_life_days: float = 28.0
 ) -> SituationPopularity:
-    """Count what was taken in each situation, late events counting more; ``prior`` events are of what is taken at all."""
+    """Count what was taken in each situation, late events counting more, with ``prior`` events of all situations."""
     weight_E = event_weight_E(interactions) * np.exp2(-interactions.age_days_E / half_life_days)
     cell_E = situations_of(interactions.time_E) * interactions.num_items + interactions.item_E
     flat = np.bincount(cell_E, weight_E, minlength=NUM_SITUATIONS * interactions.num_items)

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from cluster.config import Settings
 from cluster.errors import DataError
+from cluster.privacy import UserIds, open_user_ids
 from cluster.schema import OPEN_ORDERS, STOCK
 from recsys.sessions import LiveEvent
 from serve import schemas
@@ -81,6 +82,7 @@ def make_api(services: Services, *, settings: Settings) -> ASGIApp:
     """The guarded application over the given services."""
     api = _Api(title="Restock", version=version_of("restock"), description=_DESCRIPTION, redoc_url=None)
     api.state.services = services
+    api.state.users = open_user_ids(settings)
     api.state.max_series = settings.serve.max_series_per_request
     api.include_router(router)
     add_problem_handlers(api)
@@ -92,11 +94,16 @@ def _services(request: Request) -> Services:
     return cast(Services, request.app.state.services)
 
 
+def _users(request: Request) -> UserIds:
+    return cast(UserIds, request.app.state.users)
+
+
 def _max_series(request: Request) -> int:
     return cast(int, request.app.state.max_series)
 
 
 ServicesOf = Annotated[Services, Depends(_services)]
+UsersOf = Annotated[UserIds, Depends(_users)]
 MaxSeriesOf = Annotated[int, Depends(_max_series)]
 router = APIRouter()
 
@@ -104,11 +111,15 @@ router = APIRouter()
 @router.get(
     "/v1/recommendations", response_model=schemas.RecommendationAnswer, responses=_REFUSALS, tags=["recommendations"]
 )
-async def recommendations(query: Annotated[schemas.RecommendationQuery, Query()], services: ServicesOf) -> JSONResponse:
+async def recommendations(
+    query: Annotated[schemas.RecommendationQuery, Query()], services: ServicesOf, users: UsersOf
+) -> JSONResponse:
     """Recommend what a user is likely to want next; an unknown user gets popular items, marked as a fallback."""
-    live = await _live_events(services, query.user_id)
-    answer = await services.recommender.recommend.remote([query.user_id], k=query.k, live=live)
-    return JSONResponse(answer.to_json(0))
+    # From here on users are called by their hash; the client is answered by the name that it gave.
+    user_id = users.hash_id(query.user_id)
+    live = await _live_events(services, user_id)
+    answer = await services.recommender.recommend.remote([user_id], k=query.k, live=live)
+    return JSONResponse(answer.to_json(0) | {"user_id": query.user_id})
 
 
 @router.post("/v1/intents", response_model=schemas.IntentAnswer, responses=_REFUSALS, tags=["recommendations"])
@@ -120,7 +131,7 @@ async def intents(body: schemas.IntentRequest, services: ServicesOf) -> JSONResp
 
 
 @router.post("/v1/events", response_model=schemas.EventsAnswer, responses=_REFUSALS, tags=["recommendations"])
-async def events(body: schemas.EventsRequest, services: ServicesOf) -> JSONResponse:
+async def events(body: schemas.EventsRequest, services: ServicesOf, users: UsersOf) -> JSONResponse:
     """Tell what a user just did: their next recommendations follow it, until the session is over."""
     told = [
         LiveEvent(
@@ -130,7 +141,7 @@ async def events(body: schemas.EventsRequest, services: ServicesOf) -> JSONRespo
         )
         for row in body.events
     ]
-    num_kept = await services.sessions.observe.remote(body.user_id, told)
+    num_kept = await services.sessions.observe.remote(users.hash_id(body.user_id), told)
     return JSONResponse({"user_id": body.user_id, "num_kept": num_kept})
 
 

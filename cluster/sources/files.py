@@ -16,6 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from cluster.config import TableSource
 from cluster.errors import DataError, QualityError, SchemaError
+from cluster.privacy import UserIds
 from cluster.quality import RuleContext, check_rows
 from cluster.schema import TABLES, Col
 from cluster.sources.mapping import Mapped, as_table, check_table_name, map_columns, map_rows
@@ -108,16 +109,30 @@ def list_chunks(table: str, *, source: TableSource) -> list[Chunk]:
     return chunks
 
 
-def read_batches(chunk: Chunk, *, timezone: str) -> Iterator[tuple[int, Mapped]]:
-    """Rows of a chunk in our columns and types, each batch with the number of its first row (a file starts at 1)."""
+def read_batches(chunk: Chunk, *, timezone: str, users: UserIds | None = None) -> Iterator[tuple[int, Mapped]]:
+    """Rows of a chunk in our columns and types, each batch with the number of its first row (a file starts at 1).
+
+    Parameters
+    ----------
+    users
+        Replaces the shop's ids of customers before anything else sees them.
+    """
     available = _column_names(chunk)
     found = map_columns(chunk.table, source=chunk.source, available=available, where=chunk.uri)
     first_row = chunk.first_row
     batches = _parquet_batches(chunk, found) if chunk.is_parquet else _csv_batches(chunk, found)
     for rows in batches:
+        rows = rows if users is None else _hide_users(rows, column=found.get(Col.USER_ID), users=users)
         mapped = map_rows(rows, table=chunk.table, source=chunk.source, found=found, timezone=timezone, where=chunk.uri)
         yield first_row, mapped
         first_row += rows.num_rows
+
+
+def _hide_users(rows: pa.Table, *, column: str | None, users: UserIds) -> pa.Table:
+    if column is None:
+        return rows
+    names = users.hide(pl.DataFrame(pl.from_arrow(rows.select([column])))[column])
+    return rows.set_column(rows.column_names.index(column), column, names.to_arrow().cast(pa.string()))
 
 
 def read_table(name: str, path: str | Path, *, timezone: str = "UTC") -> pa.Table:

@@ -42,7 +42,8 @@ def test_the_stored_scaler_scales_later_rows_alike(published):
     assert again.equals(pq.read_table(stored.folder / "items_scaled.parquet"))
 
 
-def test_what_happens_later_changes_nothing(tmp_path):
+def test_what_happens_later_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESTOCK_USER_KEY", "one key for both homes")
     orders = make_orders()
     later = pl.col("ordered_at") >= pl.datetime(2024, 2, 10)
     digests = []

@@ -1,0 +1,133 @@
+"""Users by keyed hashes: nothing that Restock stores names a customer as the shop does.
+
+The key is ``RESTOCK_USER_KEY``, or a file in the home folder that is made at first use. Without the key nobody can tell
+which hash is whose, not even by trying all the shop's ids; with another key the same history gives other hashes, so
+that a key is kept as long as models and datasets are.
+
+::
+
+    HOME/privacy/user.key     32 random bytes, readable by its owner only
+                 forgotten    one line per user who asked to be forgotten: a hash of the hash, found nowhere else
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from cluster.config import Settings
+from cluster.errors import ConfigError
+
+KEY_VARIABLE: Final = "RESTOCK_USER_KEY"
+_MIN_KEY: Final = 16
+_HASH_CHARACTERS: Final = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserIds:
+    """How users are called in datasets, models and the service.
+
+    Parameters
+    ----------
+    key
+        Of the hash; empty where ``data.user_ids`` is ``"plain"``: then users are called as the shop does.
+    forgotten
+        Marks of the users whose rows are read as those of guests.
+    """
+
+    key: bytes
+    forgotten: frozenset[str] = frozenset()
+
+    def hash_id(self, user_id: str) -> str:
+        """Name of a user: 128 bits of HMAC-SHA-256 as hexadecimal digits."""
+        if not self.key:
+            return user_id
+        return hmac.new(self.key, user_id.encode(), hashlib.sha256).hexdigest()[:_HASH_CHARACTERS]
+
+    def mark_of(self, hashed_id: str) -> str:
+        """What stands for a forgotten user; the hash cannot be told from it."""
+        return hmac.new(self.key, b"forgotten:" + hashed_id.encode(), hashlib.sha256).hexdigest()
+
+    def hide(self, user_ids: pl.Series) -> pl.Series:
+        """Names of users in a column as it was read; null for guests and for users who were forgotten."""
+        text = user_ids.cast(pl.String, strict=False)
+        different = [user_id for user_id in text.unique().to_list() if user_id is not None]
+        names = {user_id: self.hash_id(user_id) for user_id in different}
+        if self.forgotten:
+            names = {user_id: name for user_id, name in names.items() if self.mark_of(name) not in self.forgotten}
+        return text.replace_strict(names, default=None, return_dtype=pl.String).alias(user_ids.name)
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest that changes with the key and with every user who is forgotten; tells nothing of either."""
+        content = "\n".join(["key", *sorted(self.forgotten)])
+        return hmac.new(self.key, content.encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def open_user_ids(settings: Settings) -> UserIds:
+    """Names of users under these settings; a key is made if there is none.
+
+    Raises
+    ------
+    ConfigError
+        If the key of the environment is too short, or that of the home folder cannot be read or made.
+    """
+    forgotten = frozenset(_read_lines(_folder(settings) / "forgotten"))
+    if settings.data.user_ids == "plain":
+        return UserIds(key=b"", forgotten=forgotten)
+    given = os.environ.get(KEY_VARIABLE)
+    if given is not None:
+        if len(given) < _MIN_KEY:
+            raise ConfigError(
+                f"{KEY_VARIABLE} has {len(given)} characters, a key needs {_MIN_KEY}; choose a longer one"
+            )
+        return UserIds(key=given.encode(), forgotten=forgotten)
+    return UserIds(key=_key_of(_folder(settings) / "user.key"), forgotten=forgotten)
+
+
+def mark_forgotten(settings: Settings, hashed_id: str) -> None:
+    """Remember that a user is to be read as a guest from now on, without remembering who it is."""
+    path = _folder(settings) / "forgotten"
+    marks = {*_read_lines(path), open_user_ids(settings).mark_of(hashed_id)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(f".{os.getpid()}")
+    beside.write_text("".join(f"{mark}\n" for mark in sorted(marks)))
+    beside.replace(path)
+
+
+def _folder(settings: Settings) -> Path:
+    return settings.home / "privacy"
+
+
+def _read_lines(path: Path) -> list[str]:
+    return path.read_text().split() if path.exists() else []
+
+
+def _key_of(path: Path) -> bytes:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _make_key(path)
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: the key of user ids cannot be read or made ({error.strerror}); set {KEY_VARIABLE}, or home to a "
+            "folder that can be written"
+        ) from error
+
+
+def _make_key(path: Path) -> None:
+    beside = path.with_suffix(f".{os.getpid()}")
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(secrets.token_bytes(32))
+    try:
+        os.link(beside, path)  # Fails if another process was first: then its key counts.
+    except FileExistsError:
+        pass
+    finally:
+        beside.unlink()
