@@ -112,11 +112,14 @@ class ForecastSettings(_Section):
         None, ge=8, description="periods of history that the model reads; default: 56 days, or 26 weeks"
     )
     levels: tuple[float, ...] = Field((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99))
+    serve: Literal["blend", "network"] = Field(
+        "blend", description="what is published: network, trees (if LightGBM is installed) and rules, or the network"
+    )
     encoder: Literal["lags", "lstm", "lstm-attention"] = Field(
         "lags", description="what reads history: a layer over the last 28 periods, an LSTM, or an LSTM and attention"
     )
     hidden: int = Field(64, ge=4, multiple_of=4, description="width of every layer")
-    epochs: int = Field(14, ge=1, description="learning passes of a first fit; one finishing pass follows")
+    epochs: int = Field(7, ge=1, description="learning passes of a first fit; one finishing pass follows")
     refit_epochs: int = Field(2, ge=1, description="learning passes of a warm-start refit")
     patience: int = Field(6, ge=0, description="learning passes without a better validation loss before stopping")
     windows_per_series: int = Field(64, ge=1, description="training windows drawn per series and pass")

@@ -12,8 +12,7 @@ from cluster.panel import DemandPanel
 from forecasting import baselines
 from forecasting.forecast import Forecast
 from forecasting.metrics import score_forecasts
-from forecasting.predict import Forecaster
-from forecasting.team import BLEND, NETWORK, TREES, Team
+from forecasting.team import BLEND, NETWORK, TREES, ServedForecaster, Team
 
 RollingForecast = Callable[[DemandPanel, Sequence[int], int], Sequence[Forecast]]
 """From a panel, origins and a horizon to one forecast per origin, each from what is known there."""
@@ -44,19 +43,12 @@ def rolling(forecast_view: Callable[[DemandPanel, int], Forecast]) -> RollingFor
 
 
 def make_contenders(
-    forecaster: Forecaster | None,
+    forecaster: ServedForecaster | None,
     *,
     seed: int,
     max_statistical_series: int | None = None,
-    team: Team | None = None,
 ) -> dict[str, Contender]:
-    """The forecaster (if given) beside the baselines; ETS and ARIMA on at most so many series.
-
-    Parameters
-    ----------
-    team
-        Adds its trees and its blend.
-    """
+    """What is served (if given) and its members beside the baselines; ETS and ARIMA on at most so many series."""
     limit = max_statistical_series
     contenders = {
         "seasonal-naive": Contender(rolling=rolling(lambda view, h: baselines.seasonal_naive(view, horizon=h))),
@@ -70,19 +62,21 @@ def make_contenders(
     }
     if forecaster is None:
         return contenders
+    if isinstance(forecaster, Team):
+        names = [BLEND, NETWORK, *([TREES] if forecaster.trees else [])]
+        return {name: Contender(rolling=_of_member(forecaster, name)) for name in names} | contenders
 
     def roll(panel: DemandPanel, origins: Sequence[int], horizon: int) -> list[Forecast]:
         return forecaster.predict_rolling(panel, origins=origins, horizon=horizon)
 
-    def member(name: str) -> Contender:
-        def roll_member(panel: DemandPanel, origins: Sequence[int], horizon: int) -> list[Forecast]:
-            assert team is not None
-            return team.predict_rolling(panel, origins=origins, horizon=horizon, member=name)
+    return {NETWORK: Contender(rolling=roll)} | contenders
 
-        return Contender(rolling=roll_member)
 
-    of_team = {} if team is None else {name: member(name) for name in (BLEND, TREES)}
-    return {NETWORK: Contender(rolling=roll)} | of_team | contenders
+def _of_member(team: Team, name: str) -> RollingForecast:
+    def roll(panel: DemandPanel, origins: Sequence[int], horizon: int) -> list[Forecast]:
+        return team.predict_rolling(panel, origins=origins, horizon=horizon, member=name)
+
+    return roll
 
 
 def make_origins(panel: DemandPanel, *, num_origins: int, horizon: int, first: int) -> list[int]:

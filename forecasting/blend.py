@@ -54,6 +54,34 @@ class Blend:
         )
         return blended if self.calibration is None else self.calibration.apply(blended)
 
+    def document(self) -> dict[str, Any]:
+        """What :meth:`restore` needs, as plain JSON values."""
+        calibration = self.calibration
+        return {
+            "members": list(self.members),
+            "single": self.single_GW.tolist(),
+            "summed": self.summed_GW.tolist(),
+            "calibration": None
+            if calibration is None
+            else {"single": calibration.single_Q.tolist(), "summed": calibration.summed_Q.tolist()},
+        }
+
+    @classmethod
+    def restore(cls, document: Mapping[str, Any]) -> "Blend":
+        """Undo :meth:`document`."""
+        levels = document["calibration"]
+        return cls(
+            members=tuple(document["members"]),
+            single_GW=np.array(document["single"], dtype=np.float64),
+            summed_GW=np.array(document["summed"], dtype=np.float64),
+            calibration=None
+            if levels is None
+            else Calibration(
+                single_Q=np.array(levels["single"], dtype=np.float32),
+                summed_Q=np.array(levels["summed"], dtype=np.float32),
+            ),
+        )
+
     def table(self) -> list[dict[str, Any]]:
         """What each member earns: one row per segment, for single periods and for sums."""
         return [
@@ -65,8 +93,11 @@ class Blend:
 
 def _weighted(values: Sequence[FloatArray], weight_SW: npt.NDArray[np.float64]) -> FloatArray:
     tail = (1,) * (values[0].ndim - 1)
-    weighted = [weight_SW[:, w].reshape(-1, *tail) * value for w, value in enumerate(values)]
-    return np.sum(weighted, axis=0).astype(np.float32)
+    shares = [weight_S.reshape(-1, *tail).astype(np.float32) for weight_S in weight_SW.T]
+    total = values[0] * shares[0]
+    for value, share in zip(values[1:], shares[1:], strict=True):
+        total += value * share
+    return total
 
 
 def equal_blend(members: Sequence[str]) -> Blend:

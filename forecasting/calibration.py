@@ -12,6 +12,7 @@ from scipy.special import ndtr, ndtri
 
 from cluster.panel import DemandPanel, FloatArray
 from forecasting.forecast import Forecast
+from forecasting.levels import at_levels
 
 _LEAST_SCORES = 200
 """Fewer say too little: the forecast is then left as it is."""
@@ -84,10 +85,8 @@ def _calibrated(score_N: npt.NDArray[np.float64], levels_Q: FloatArray) -> Float
 def _read(quantile_SHQ: FloatArray, *, levels_Q: FloatArray, wanted_Q: FloatArray) -> FloatArray:
     """Quantiles at other levels: linear in the normal score, the outermost segments continued; below a tenth, none."""
     score_Q = ndtri(levels_Q.astype(np.float64))
-    score_N = ndtri(np.clip(wanted_Q.astype(np.float64), ndtr(score_Q[0] - 1.0), ndtr(score_Q[-1] + 0.5)))
-    right_N = np.clip(np.searchsorted(score_Q, score_N), 1, len(score_Q) - 1)
-    weight_N = (score_N - score_Q[right_N - 1]) / (score_Q[right_N] - score_Q[right_N - 1])
-    value_SHN = quantile_SHQ[..., right_N - 1] * (1 - weight_N) + quantile_SHQ[..., right_N] * weight_N
+    near_N = np.clip(wanted_Q.astype(np.float64), ndtr(score_Q[0] - 1.0), ndtr(score_Q[-1] + 0.5))
+    value_SHN = at_levels(quantile_SHQ, levels_Q=levels_Q, wanted=near_N)
     # What is left of an average of nothing and a little is nothing: a sale is at least a unit.
     value_SHN = np.where(value_SHN < _NOTHING, 0.0, value_SHN)
     return np.maximum.accumulate(value_SHN, axis=-1).astype(np.float32)

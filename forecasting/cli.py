@@ -1,9 +1,8 @@
 """``restock train forecaster``, ``backtest forecast`` and ``explain forecast``; the root mounts these functions."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
 from datetime import date
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,11 +22,9 @@ from forecasting.learning_curve import EpochRow
 
 if TYPE_CHECKING:
     from forecasting.explain import Attribution
-    from forecasting.predict import Forecaster
-    from forecasting.team import Team
+    from forecasting.team import ServedForecaster
 
 NAME = "forecaster"
-KIND = "demand-network"
 _CURVE_COLUMNS = ("epoch", "phase", "seconds", "train_loss", "validation_loss", "validation_wql")
 _SCORE_COLUMNS = (
     "model",
@@ -57,14 +54,15 @@ def train_forecaster(
     panel = dataset.panel(until=end, selection_end=end)
     until_on = panel.calendar.date_on(end)
     earlier = _champion(settings, until_on=until_on) if refit else None
-    fitted, _ = _fit(panel, settings=settings, warm_start=earlier)
+    fitted = _fit(panel, settings=settings, warm_start=earlier)
     stored = _publish(fitted, settings=settings, dataset=dataset, until_on=until_on)
-    curve = [asdict(row) for row in fitted.history]
+    facts = stored.manifest.metrics
     if as_json:
-        print(json.dumps({"version": stored.version, "trained_until_on": str(until_on), "learning_curve": curve}))
+        print(json.dumps({"version": stored.version, "trained_until_on": str(until_on)} | facts))
         return
     title = f"{NAME} {stored.version}, trained on {panel.num_series} series until {until_on}"
-    _show(curve, columns=_CURVE_COLUMNS, title=title)
+    _show(facts["learning_curve"], columns=_CURVE_COLUMNS, title=title)
+    print(f"members: {', '.join(facts['members'])}{_without_trees(settings, members=facts['members'])}")
 
 
 def backtest_forecast(
@@ -75,13 +73,11 @@ def backtest_forecast(
     statistical_series: Annotated[
         int, typer.Option(min=1, help="Series that ETS and ARIMA are fitted to; they take long.")
     ] = 50,
-    with_team: Annotated[
-        bool, typer.Option("--team/--no-team", help="Also fit trees, and weigh network, trees and rules into a blend.")
-    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Train on the days before the first origin, forecast from each origin, and score beside the baselines."""
     from forecasting.backtest import evaluate_forecasts, make_contenders, make_origins  # here: torch takes seconds too
+    from forecasting.team import training_facts
 
     settings = load_settings(config, overrides=overrides or ())
     dataset = open_dataset(settings)
@@ -90,9 +86,8 @@ def backtest_forecast(
     panel = dataset.panel(until=end, selection_end=first)
     at = make_origins(panel, num_origins=origins, horizon=horizon, first=first)
     known = panel.until(at[0])
-    fitted, held_out = _fit(known, settings=settings, warm_start=None)
-    team = _fit_team(known, settings=settings, network=(fitted, held_out)) if with_team else None
-    models = make_contenders(fitted, seed=settings.seed, max_statistical_series=statistical_series, team=team)
+    fitted = _fit(known, settings=settings, warm_start=None)
+    models = make_contenders(fitted, seed=settings.seed, max_statistical_series=statistical_series)
     with stage("Backtest", total=len(models)) as running:
         rows = evaluate_forecasts(
             panel,
@@ -101,18 +96,16 @@ def backtest_forecast(
             horizon=horizon,
             on_model=lambda name: running.advance(note=name),
         )
+    facts = training_facts(fitted)
     origin_dates = [str(panel.calendar.date_on(origin)) for origin in at]
     if as_json:
         answer = {"origins_on": origin_dates, "trained_until_on": origin_dates[0], "rows": rows}
-        print(json.dumps(answer | ({"weights": team.blend.table()} if team else {})))
+        print(json.dumps(answer | {"weights": facts["weights"]}))
         return
     _show(rows, columns=_SCORE_COLUMNS, title=f"forecasts from {', '.join(origin_dates)}")
-    if team:
-        _show(
-            team.blend.table(),
-            columns=("of", "segment", *team.blend.members),
-            title="what each member weighs in the blend",
-        )
+    if facts["weights"]:
+        columns = ("of", "segment", *facts["members"])
+        _show(facts["weights"], columns=columns, title="what each member weighs in the blend")
 
 
 def explain_series(
@@ -129,8 +122,8 @@ def explain_series(
     as_json: JsonOption = False,
 ) -> None:
     """Split a series' forecast into usual demand and what each input adds to it."""
-    from forecasting.explain import explain_forecast  # here: torch takes seconds to import
-    from forecasting.predict import Forecaster
+    from forecasting.explain_blend import explain_served  # here: torch takes seconds to import
+    from forecasting.team import load_forecaster
 
     settings = load_settings(config, overrides=overrides or ())
     dataset = open_dataset(settings)
@@ -139,9 +132,9 @@ def explain_series(
     view = view.take(_row_of(view, item=item, location=location))
     on_date = day or dataset.calendar.date_on(view.num_periods)
     stored = open_store(settings).load_as_of(NAME, on_date)
-    forecaster = Forecaster.load(stored.folder)
+    forecaster = load_forecaster(stored.folder)
     asked = _periods_within(periods, horizon=forecaster.horizon)
-    attribution = explain_forecast(forecaster, view, periods=asked)
+    attribution = explain_served(forecaster, view, periods=asked)
     facts = {"item_id": item, "location_id": location, "as_of": str(on_date), "periods": asked}
     _show_attribution(attribution, facts=facts | {"version": stored.version}, as_json=as_json)
 
@@ -183,8 +176,8 @@ def _show_attribution(attribution: "Attribution", *, facts: dict[str, Any], as_j
     console.print(table)
 
 
-def _champion(settings: Settings, *, until_on: date) -> "Forecaster":
-    from forecasting.predict import Forecaster
+def _champion(settings: Settings, *, until_on: date) -> "ServedForecaster":
+    from forecasting.team import load_forecaster
 
     stored = open_store(settings).load(NAME)
     if stored.manifest.trained_until_on > until_on:
@@ -192,44 +185,37 @@ def _champion(settings: Settings, *, until_on: date) -> "Forecaster":
             f"the champion {stored.version} was trained until {stored.manifest.trained_until_on}, after {until_on}: a "
             "refit would know the future; leave out --refit to train from scratch"
         )
-    return Forecaster.load(stored.folder)
+    return load_forecaster(stored.folder)
 
 
-def _fit(
-    panel: DemandPanel, *, settings: Settings, warm_start: "Forecaster | None"
-) -> "tuple[Forecaster, Forecaster | None]":
-    from forecasting.train import fit_and_hold_out  # here: importing Ray takes seconds, and 'restock --help' needs none
+def _fit(panel: DemandPanel, *, settings: Settings, warm_start: "ServedForecaster | None") -> "ServedForecaster":
+    from forecasting.train import fit_served  # here: importing Ray takes seconds, and 'restock --help' needs none
 
     epochs = settings.forecast.epochs if warm_start is None else settings.forecast.refit_epochs
     with connect(settings.runtime), stage("Train the forecaster", total=epochs + 1) as running:
-        return fit_and_hold_out(
-            panel, settings=settings, warm_start=warm_start, on_epoch=lambda row: _advance(running, row)
-        )
+        return fit_served(panel, settings=settings, warm_start=warm_start, on_epoch=lambda row: _advance(running, row))
 
 
-def _fit_team(panel: DemandPanel, *, settings: Settings, network: "tuple[Forecaster, Forecaster | None]") -> "Team":
-    from forecasting.team import fit_team
-
-    if find_spec("lightgbm") is None:
-        raise ConfigError("trees need LightGBM, which is not installed; install the extra 'trees' or give --no-team")
-    with stage("Fit trees and weigh the blend", total=1) as running:
-        team = fit_team(panel, settings=settings, network=network)
-        running.advance(note=None)
-    return team
+def _without_trees(settings: Settings, *, members: Sequence[str]) -> str:
+    if settings.forecast.serve == "network" or "trees" in members:
+        return ""
+    return " (no trees: LightGBM is not installed; install the extra 'trees')"
 
 
 def _advance(running: Stage, row: EpochRow) -> None:
     running.advance(note=None if row.validation_wql is None else f"validation WQL {row.validation_wql:.3f}")
 
 
-def _publish(fitted: "Forecaster", *, settings: Settings, dataset: Dataset, until_on: date) -> StoredVersion:
+def _publish(fitted: "ServedForecaster", *, settings: Settings, dataset: Dataset, until_on: date) -> StoredVersion:
+    from forecasting.team import training_facts
+
     stored = publish_model(
         NAME,
-        kind=KIND,
+        kind=settings.forecast.serve,
         settings=settings,
         trained_until_on=until_on,
         data_digest=dataset.digest,
-        metrics={"learning_curve": [asdict(row) for row in fitted.history]},
+        metrics=training_facts(fitted),
         write=fitted.save,
     )
     open_store(settings).promote(NAME, stored.version)

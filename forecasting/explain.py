@@ -35,7 +35,7 @@ GROUPS: Final = (RECENT_SALES, CALENDAR, PROMOTIONS, HOLIDAYS, PRICE, NAMES)
 
 _NUM_NODES = 4
 """Two miss by 0.01 % of what moved on a trained network, four by as little as float32 can tell."""
-_GROUP_SERIES = 128
+GROUP_SERIES = 128
 """Series explained at once: bounds the memory that gradients need."""
 
 
@@ -99,17 +99,28 @@ def explain_forecast(
     DataError
         As :meth:`forecasting.predict.Forecaster.predict`.
     """
-    periods_S = np.broadcast_to(np.asarray(periods, dtype=np.int64), (view.num_series,))
-    if len(periods_S) and not 1 <= periods_S.min() <= periods_S.max() <= forecaster.horizon:
-        raise ValueError(
-            f"periods must be in 1..{forecaster.horizon}, the horizon of training; "
-            f"got {periods_S.min()}..{periods_S.max()}"
-        )
+    periods_S = periods_of_series(periods, num_series=view.num_series, horizon=forecaster.horizon)
     parts = [
-        _explain_group(forecaster.network, features, periods_S=periods_S[rows], num_nodes=num_nodes)
-        for rows, features in forecaster.read(view, group_series=_GROUP_SERIES)
+        explain_group(forecaster.network, features, periods_S=periods_S[rows], num_nodes=num_nodes)
+        for rows, features in forecaster.read(view, group_series=GROUP_SERIES)
     ]
-    return _joined(parts)
+    return join_attributions(parts)
+
+
+def periods_of_series(periods: int | IntArray, *, num_series: int, horizon: int) -> IntArray:
+    """One number of periods per series.
+
+    Raises
+    ------
+    ValueError
+        If one is not within 1 and the horizon of training.
+    """
+    periods_S = np.broadcast_to(np.asarray(periods, dtype=np.int64), (num_series,))
+    if num_series and not 1 <= periods_S.min() <= periods_S.max() <= horizon:
+        raise ValueError(
+            f"periods must be in 1..{horizon}, the horizon of training; got {periods_S.min()}..{periods_S.max()}"
+        )
+    return periods_S
 
 
 def driver_phrases(attribution: Attribution, *, least_share: float = 0.1, least_qty: float = 1.0) -> list[str]:
@@ -169,11 +180,12 @@ class _Demand:
         return (mean_BKH * self._weight_BKH).sum(dim=(1, 2))
 
 
-def _explain_group(
-    network: DemandNetwork, features: SeriesFeatures, *, periods_S: IntArray, num_nodes: int
+def explain_group(
+    network: DemandNetwork, features: SeriesFeatures, *, periods_S: IntArray, num_nodes: int = _NUM_NODES
 ) -> Attribution:
+    """As :func:`explain_forecast`, from the inputs of some series."""
     batch, plain = (
-        _cut(network, features=given, horizon=int(periods_S.max())) for given in (features, _unannounced(features))
+        _cut(network, features=given, horizon=int(periods_S.max())) for given in (features, unannounced(features))
     )
     own, neutral = _own_inputs(network, batch), _neutral_inputs(network, plain)
     demand = _Demand(network, batch, periods_S=periods_S)
@@ -199,7 +211,7 @@ def _cut(network: DemandNetwork, *, features: SeriesFeatures, horizon: int) -> B
     return windows.cut(plan, target_end=0)
 
 
-def _unannounced(features: SeriesFeatures) -> SeriesFeatures:
+def unannounced(features: SeriesFeatures) -> SeriesFeatures:
     """The same history with no promotion after it."""
     promotion_SXP = features.promotion_SXP.copy()
     promotion_SXP[:, features.demand_ST.shape[1] :] = 0.0
@@ -273,7 +285,8 @@ def _wide(value: torch.Tensor) -> WideArray:
     return value.detach().cpu().numpy().astype(np.float64)
 
 
-def _joined(parts: Sequence[Attribution]) -> Attribution:
+def join_attributions(parts: Sequence[Attribution]) -> Attribution:
+    """One attribution of the series of several, in their order."""
     return Attribution(
         groups=GROUPS,
         base_S=np.concatenate([np.empty(0), *(part.base_S for part in parts)]),

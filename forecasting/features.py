@@ -7,7 +7,9 @@ Shapes: S series, T history periods, U = T + 1 origins, X = T + periods known ah
 channels, O origin channels, K calendar channels, M periods per season (7 or 1), W sum and weight.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +32,7 @@ _HALF_LIVES = {1: (3.0, 9.0, 28.0, 112.0), 7: (1.5, 4.0, 9.0, 26.0)}
 _LEVEL = 2
 """Which half-life gives the level that everything is scaled by."""
 _SEASON_HALF_LIFE = 5.0
+_PRICE_HALF_LIFE = 56.0
 _PROMOTED_HALF_LIFE = {1: 112.0, 7: 26.0}
 _PROMOTED_PRIOR = 3.0
 """Weight of the level in the averages of plain and of promoted periods, in periods."""
@@ -133,7 +136,7 @@ def make_features(panel: DemandPanel, *, known: KnownRows, yearly: bool) -> Seri
     T, M = panel.num_periods, season_periods(panel.calendar.period_days)
     first_sale_S = panel.first_sale_S
     averages = _Averages(panel, first_sale_S=first_sale_S, prior_level_S=known.prior_level_S)
-    level_SU = averages.level_SU(_HALF_LIVES[panel.calendar.period_days][_LEVEL])
+    level_SU = averages.level_SU
     censored_ST = ~panel.in_stock_ST
     demand_ST = fill_censored(panel.sales_ST, expected_ST=level_SU[:, :-1], censored_ST=censored_ST)
     sold_ST = np.arange(T) >= first_sale_S[:, None]
@@ -151,7 +154,7 @@ def make_features(panel: DemandPanel, *, known: KnownRows, yearly: bool) -> Seri
     log_lift_SUW = _log_lift_SUW(panel, demand_ST, level_SU=level_SU, counts_ST=sold_ST & panel.in_stock_ST)
     return SeriesFeatures(
         own_STC=own_STC * sold_ST[:, :, None],
-        origin_SUO=np.concatenate([averages.origin_SUO(level_SU), log_lift_SUW], axis=2),
+        origin_SUO=np.concatenate([averages.origin_SUO(), log_lift_SUW], axis=2),
         level_SU=level_SU,
         log_lift_SUW=log_lift_SUW,
         season_SXW=_season_SXW(demand_ST, sold_ST & panel.in_stock_ST, season=M),
@@ -208,21 +211,26 @@ def _log_relative_price_ST(price_ST: FloatArray) -> FloatArray:
     """Log of price over its own running average so far; 0 where there is no price."""
     known_ST = np.isfinite(price_ST) & (price_ST > 0)
     log_ST = np.log(np.where(known_ST, price_ST, 1.0))
-    sums_SU, weights_SU = _decayed_sums(log_ST, known_ST.astype(np.float32), half_life=56.0)
+    sums_SU, weights_SU = _decayed_sums([log_ST * known_ST, known_ST], half_lives=[_PRICE_HALF_LIFE] * 2)
     usual_ST = sums_SU[:, 1:] / np.maximum(weights_SU[:, 1:], 1e-6)
     return np.where(known_ST, np.clip(log_ST - usual_ST, -1.0, 1.0), 0.0).astype(np.float32)
 
 
-def _decayed_sums(value_ST: FloatArray, weight_ST: FloatArray, *, half_life: float) -> tuple[FloatArray, FloatArray]:
-    """Exponentially decayed sums of weighted values and of weights before each origin, both (S, U)."""
-    S, T = value_ST.shape
-    decay = 0.5 ** (1.0 / half_life)
-    sums_SU, weights_SU = np.zeros((S, T + 1), dtype=np.float32), np.zeros((S, T + 1), dtype=np.float32)
-    weighted_ST = value_ST * weight_ST
+def _decayed_sums(
+    values: Sequence[npt.NDArray[np.floating[Any] | np.bool_]], *, half_lives: Sequence[float]
+) -> list[FloatArray]:
+    """Exponentially decayed sums before each origin, (S, U) each: one half-life for each (S, T) array of values.
+
+    All in one pass with periods first, so that every step reads and writes one stretch of memory.
+    """
+    S, T = values[0].shape
+    decay_C1 = (0.5 ** (1.0 / np.asarray(half_lives)))[:, None].astype(np.float32)
+    value_TCS = np.stack([value_ST.T for value_ST in values], axis=1, dtype=np.float32, casting="unsafe")
+    sum_UCS = np.zeros((T + 1, len(values), S), dtype=np.float32)
     for t in range(T):
-        sums_SU[:, t + 1] = decay * sums_SU[:, t] + weighted_ST[:, t]
-        weights_SU[:, t + 1] = decay * weights_SU[:, t] + weight_ST[:, t]
-    return sums_SU, weights_SU
+        np.multiply(sum_UCS[t], decay_C1, out=sum_UCS[t + 1])
+        sum_UCS[t + 1] += value_TCS[t]
+    return list(np.ascontiguousarray(sum_UCS.transpose(1, 2, 0)))
 
 
 def _season_SXW(demand_ST: FloatArray, counts_ST: BoolArray, *, season: int) -> FloatArray:
@@ -242,10 +250,13 @@ def _log_lift_SUW(
     """Log of decayed average demand before each origin, without and with promotion, over the level."""
     half_life = _PROMOTED_HALF_LIFE[panel.calendar.period_days]
     promoted_ST = panel.promotion_SXP[:, : panel.num_periods].max(axis=2, initial=0.0)
-    columns = []
-    for weight_ST in ((1.0 - promoted_ST) * counts_ST, promoted_ST * counts_ST):
-        sums_SU, weights_SU = _decayed_sums(demand_ST, weight_ST.astype(np.float32), half_life=half_life)
-        columns.append(np.log((sums_SU / level_SU + _PROMOTED_PRIOR) / (weights_SU + _PROMOTED_PRIOR)))
+    plain_ST, promoted_ST = (1.0 - promoted_ST) * counts_ST, promoted_ST * counts_ST
+    values = [demand_ST * plain_ST, plain_ST, demand_ST * promoted_ST, promoted_ST]
+    scans = _decayed_sums(values, half_lives=[half_life] * len(values))
+    columns = [
+        np.log((sums_SU / level_SU + _PROMOTED_PRIOR) / (weights_SU + _PROMOTED_PRIOR))
+        for sums_SU, weights_SU in (scans[:2], scans[2:])
+    ]
     return np.stack(columns, axis=2).astype(np.float32)
 
 
@@ -255,38 +266,43 @@ class _Averages:
     def __init__(self, panel: DemandPanel, *, first_sale_S: IntArray, prior_level_S: FloatArray) -> None:
         self.sales_ST = panel.sales_ST
         self.half_lives = _HALF_LIVES[panel.calendar.period_days]
-        self.prior_level_S = np.maximum(prior_level_S, _LEAST_LEVEL).astype(np.float32)
-        self.in_stock_ST = panel.in_stock_ST.astype(np.float32)
-        self.since_ST = (np.arange(panel.num_periods) >= first_sale_S[:, None]) * self.in_stock_ST
+        self.prior_S1 = PRIOR_PERIODS * np.maximum(prior_level_S, _LEAST_LEVEL).astype(np.float32)[:, None]
+        in_stock_ST = panel.in_stock_ST.astype(np.float32)
+        self.since_ST = (np.arange(panel.num_periods) >= first_sale_S[:, None]) * in_stock_ST
         self.unsold_SU = np.arange(panel.num_periods + 1) <= first_sale_S[:, None]
         self.age_SU = np.maximum(np.arange(panel.num_periods + 1) - first_sale_S[:, None], 0).astype(np.float32)
+        counted_ST = self.sales_ST * self.since_ST
+        times = (*self.half_lives, np.inf)
+        scans = _decayed_sums(
+            [value_ST for _ in times for value_ST in (counted_ST, self.since_ST, in_stock_ST)] + [counted_ST > 0],
+            half_lives=[half_life for half_life in times for _ in range(3)] + [self.half_lives[_LEVEL]],
+        )
+        self._sums, self._since, self._waited = scans[:-1:3], scans[1:-1:3], scans[2:-1:3]
+        self._often_SU = scans[-1]
+        self.level_SU = self._average_SU(_LEVEL)
 
-    def level_SU(self, half_life: float) -> FloatArray:
-        sums_SU, since_SU = _decayed_sums(self.sales_ST, self.since_ST, half_life=half_life)
-        _, waited_SU = _decayed_sums(self.sales_ST, self.in_stock_ST, half_life=half_life)
-        weights_SU = np.where(self.unsold_SU, waited_SU, since_SU)
-        prior_S1 = PRIOR_PERIODS * self.prior_level_S[:, None]
-        return np.maximum((sums_SU + prior_S1) / (weights_SU + PRIOR_PERIODS), _LEAST_LEVEL)
+    def _average_SU(self, position: int) -> FloatArray:
+        """Decayed mean with one period at the prior level; ``position`` among the half-lives."""
+        weights_SU = np.where(self.unsold_SU, self._waited[position], self._since[position])
+        return np.maximum((self._sums[position] + self.prior_S1) / (weights_SU + PRIOR_PERIODS), _LEAST_LEVEL)
 
-    def origin_SUO(self, level_SU: FloatArray) -> FloatArray:
+    def origin_SUO(self) -> FloatArray:
+        """Inputs at every origin, but for the lift."""
+        level_SU = self.level_SU
         ratios = [
-            np.log((self.level_SU(half_life) + 0.1 * level_SU) / (1.1 * level_SU))
-            for position, half_life in enumerate(self.half_lives)
+            np.log((self._average_SU(position) + 0.1 * level_SU) / (1.1 * level_SU))
+            for position in range(len(self.half_lives))
             if position != _LEVEL
         ]
-        sold_ST = (self.sales_ST > 0).astype(np.float32)
-        half_life = self.half_lives[_LEVEL]
-        often_SU, weights_SU = _decayed_sums(sold_ST, self.since_ST, half_life=half_life)
+        weights_SU = self._since[_LEVEL] + PRIOR_PERIODS
         relative_ST = np.abs(self.sales_ST / level_SU[:, 1:] - 1.0)
-        spread_SU, _ = _decayed_sums(relative_ST, self.since_ST, half_life=half_life)
-        weights_SU = weights_SU + PRIOR_PERIODS
-        ever_sums_SU, ever_weights_SU = _decayed_sums(self.sales_ST, self.since_ST, half_life=np.inf)
-        ever_SU = (ever_sums_SU + level_SU) / (ever_weights_SU + 1.0)
+        (spread_SU,) = _decayed_sums([relative_ST * self.since_ST], half_lives=[self.half_lives[_LEVEL]])
+        ever_SU = (self._sums[-1] + level_SU) / (self._since[-1] + 1.0)
         channels = [
             np.log(level_SU) / 3.0,
             *ratios,
             np.log((ever_SU + 0.1 * level_SU) / (1.1 * level_SU)),
-            often_SU / weights_SU,
+            self._often_SU / weights_SU,
             np.log1p(spread_SU / weights_SU),
             np.log1p(self.age_SU) / 5.0,
             (~self.unsold_SU).astype(np.float32),

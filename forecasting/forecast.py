@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
+
+from forecasting.levels import at_levels, place_levels, within
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -65,23 +66,15 @@ class Forecast:
         ValueError
             If a level lies outside the forecast's own: its tail is not known.
         """
-        score_Q, score_N = ndtri(self.levels_Q.astype(np.float64)), ndtri(np.asarray(levels, dtype=np.float64))
         # float32 levels lie a hair beside the numbers that users write.
-        if len(score_N) == 0 or score_N.min() < score_Q[0] - 1e-6 or score_N.max() > score_Q[-1] + 1e-6:
+        if not levels or min(levels) < self.levels_Q[0] - 1e-6 or max(levels) > self.levels_Q[-1] + 1e-6:
             raise ValueError(f"levels must be within {self.levels_Q[0]:.4g} and {self.levels_Q[-1]:.4g}, got {levels}")
-        right_N = np.clip(np.searchsorted(score_Q, score_N), 1, len(score_Q) - 1)
-        left_N = right_N - 1
-        weight_N = np.clip((score_N - score_Q[left_N]) / (score_Q[right_N] - score_Q[left_N]), 0, 1)
-
-        def interpolate(quantile_SHQ: FloatArray) -> FloatArray:
-            value_SHN = quantile_SHQ[:, :, left_N] * (1 - weight_N) + quantile_SHQ[:, :, right_N] * weight_N
-            return value_SHN.astype(np.float32)
-
+        wanted_N = within(levels, levels_Q=self.levels_Q)
         return Forecast(
             levels_Q=np.asarray(levels, dtype=np.float32),
             mean_SH=self.mean_SH,
-            marginal_SHQ=interpolate(self.marginal_SHQ),
-            cumulative_SHQ=interpolate(self.cumulative_SHQ),
+            marginal_SHQ=at_levels(self.marginal_SHQ, levels_Q=self.levels_Q, wanted=wanted_N),
+            cumulative_SHQ=at_levels(self.cumulative_SHQ, levels_Q=self.levels_Q, wanted=wanted_N),
         )
 
     def mean_over_S(self, interval_S: npt.NDArray[np.integer]) -> FloatArray:
@@ -103,12 +96,8 @@ class Forecast:
         self._check_interval(interval_S)
         rows = np.arange(len(interval_S))
         quantile_SQ = self.cumulative_SHQ[rows, np.maximum(interval_S, 1) - 1].astype(np.float64)
-        score_Q = ndtri(self.levels_Q.astype(np.float64))
-        score_S = ndtri(np.broadcast_to(np.asarray(level_S, dtype=np.float64), rows.shape))
-        right_S = np.clip(np.searchsorted(score_Q, score_S), 1, len(score_Q) - 1)
-        left_S = right_S - 1
-        weight_S = (score_S - score_Q[left_S]) / (score_Q[right_S] - score_Q[left_S])
-        value_S = quantile_SQ[rows, left_S] * (1 - weight_S) + quantile_SQ[rows, right_S] * weight_S
+        left_S, weight_S = place_levels(np.broadcast_to(level_S, rows.shape), levels_Q=self.levels_Q)
+        value_S = quantile_SQ[rows, left_S] * (1 - weight_S) + quantile_SQ[rows, left_S + 1] * weight_S
         return np.where(interval_S > 0, np.maximum(value_S, 0.0), 0.0).astype(np.float32)
 
     def _check_interval(self, interval_S: npt.NDArray[np.integer]) -> None:
@@ -116,3 +105,15 @@ class Forecast:
             raise ValueError(
                 f"interval of {int(interval_S.max())} periods is longer than the forecast's horizon of {self.horizon}"
             )
+
+
+def join_series(parts: Sequence[Forecast]) -> Forecast:
+    """One forecast of the series of several, in their order."""
+    if len(parts) == 1:
+        return parts[0]
+    return Forecast(
+        levels_Q=parts[0].levels_Q,
+        mean_SH=np.concatenate([part.mean_SH for part in parts]),
+        marginal_SHQ=np.concatenate([part.marginal_SHQ for part in parts]),
+        cumulative_SHQ=np.concatenate([part.cumulative_SHQ for part in parts]),
+    )

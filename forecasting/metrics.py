@@ -12,6 +12,7 @@ from utilsforecast import losses
 
 from cluster.panel import DemandPanel, FloatArray
 from forecasting.forecast import Forecast
+from forecasting.levels import at_levels, within
 
 DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _HIGHS = (0.9, 0.95)
@@ -82,7 +83,7 @@ def loss_by_series(
             truth_SH = (truth_SH.cumsum(axis=1)[:, columns] / (columns + 1)).astype(np.float32)
             counts_SH = np.logical_and.accumulate(counts_SH, axis=1)[:, columns]
             quantile_SHQ = (forecast.cumulative_SHQ[:, columns] / (columns + 1)[:, None]).astype(np.float32)
-        read_SHQ = at_levels(quantile_SHQ, levels_Q=forecast.levels_Q, wanted=DECILES)
+        read_SHQ = _read(quantile_SHQ, levels_Q=forecast.levels_Q, wanted=DECILES)
         short_SHQ = truth_SH[..., None] - read_SHQ
         level_Q = np.asarray(DECILES)
         each_SH = 2.0 * np.maximum(level_Q * short_SHQ, (level_Q - 1.0) * short_SHQ).mean(axis=-1)
@@ -100,19 +101,16 @@ def _order_cost(wql_90: Sequence[float | None]) -> float | None:
     return None if mean is None else mean * (_SHORT_OVER_SURPLUS + 1.0) / 2.0
 
 
-def at_levels(quantile_SHQ: FloatArray, *, levels_Q: FloatArray, wanted: Sequence[float]) -> FloatArray:
-    """Quantiles at other levels, linear between those given and flat outside."""
-    wanted_Q = np.clip(np.asarray(wanted, dtype=np.float64), levels_Q[0], levels_Q[-1])
-    right_Q = np.clip(np.searchsorted(levels_Q, wanted_Q), 1, len(levels_Q) - 1)
-    share_Q = (wanted_Q - levels_Q[right_Q - 1]) / (levels_Q[right_Q] - levels_Q[right_Q - 1])
-    return (quantile_SHQ[..., right_Q - 1] * (1 - share_Q) + quantile_SHQ[..., right_Q] * share_Q).astype(np.float32)
+def _read(quantile_Q: FloatArray, *, levels_Q: FloatArray, wanted: Sequence[float]) -> FloatArray:
+    """Quantiles at the levels that are scored; outside a forecast's own, its outermost."""
+    return at_levels(quantile_Q, levels_Q=levels_Q, wanted=within(wanted, levels_Q=levels_Q))
 
 
 def _single_rows(panel: DemandPanel, *, forecast: Forecast, origin: int) -> pl.DataFrame:
     """One row per series and period that counts."""
     periods = np.arange(origin, min(origin + forecast.horizon, panel.num_periods))
     counts_SH = panel.in_stock_ST[:, periods]
-    quantile_SHQ = at_levels(forecast.marginal_SHQ[:, : len(periods)], levels_Q=forecast.levels_Q, wanted=_LEVELS)
+    quantile_SHQ = _read(forecast.marginal_SHQ[:, : len(periods)], levels_Q=forecast.levels_Q, wanted=_LEVELS)
     return _frame(
         panel.sales_ST[:, periods][counts_SH], forecast.mean_SH[:, : len(periods)][counts_SH], quantile_SHQ[counts_SH]
     )
@@ -124,7 +122,7 @@ def _sum_rows(panel: DemandPanel, *, forecast: Forecast, origin: int, periods: i
     if until > panel.num_periods:
         return _frame(np.empty(0), np.empty(0), np.empty((0, len(_LEVELS))))
     counts_S = panel.in_stock_ST[:, origin:until].all(axis=1)
-    quantile_SQ = at_levels(forecast.cumulative_SHQ[:, periods - 1], levels_Q=forecast.levels_Q, wanted=_LEVELS)
+    quantile_SQ = _read(forecast.cumulative_SHQ[:, periods - 1], levels_Q=forecast.levels_Q, wanted=_LEVELS)
     total_S = panel.sales_ST[:, origin:until].sum(axis=1)
     return _frame(total_S[counts_S], forecast.mean_SH[:, :periods].sum(axis=1)[counts_S], quantile_SQ[counts_S])
 

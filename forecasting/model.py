@@ -20,6 +20,7 @@ Encoder = Literal["lags", "lstm", "lstm-attention"]
 NUM_HEADS = 4
 _EMBEDDING = 64
 _LAGS = 28
+_DROPOUT = 0.1
 UNKNOWN_ROW = 0
 """Row of the embedding tables for a series or category that training has not seen."""
 
@@ -81,7 +82,7 @@ class DemandNetwork(nn.Module):
         entered = self.enter_origin(origin_BKD)[:, :, None] + self.enter_ahead(ahead_BKHG)
         if self.enter_read is not None:
             entered = entered + self.enter_read(read_BKHX)
-        first = functional.gelu(entered)
+        first = functional.dropout(functional.gelu(entered), _DROPOUT, training=self.training)
         return self.heads(first + functional.gelu(self.middle(first)), log_base_BKH=self._log_base(batch))
 
     def _log_base(self, batch: Batch) -> torch.Tensor:

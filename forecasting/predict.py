@@ -4,8 +4,9 @@ Shapes: S series, T history periods, K origins, H horizon, Q quantile levels.
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,26 @@ from safetensors.torch import load_file, save_file
 
 from cluster.errors import ArtifactError
 from cluster.panel import DemandPanel, FloatArray, IntArray
-from forecasting.features import SeriesFeatures, make_features
-from forecasting.forecast import Forecast
+from forecasting.features import KnownRows, SeriesFeatures, make_features
+from forecasting.forecast import Forecast, join_series
 from forecasting.learning_curve import EpochRow
 from forecasting.model import NUM_HEADS, DemandNetwork, NetworkShape, Prediction, restore_network
 from forecasting.vocabulary import Vocabulary
 from forecasting.windows import Windows
 
-_FORMAT = 2
+_FORMAT = 3
 
-_GROUP_SERIES = 512
+_GROUP_SERIES, _LEAST_GROUP = 512, 64
 _BATCH_ELEMENTS = 2_000_000
 """Attention weights held at once: bounds memory whatever the number of series, origins and periods ahead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollingQuestion:
+    """From which periods to forecast, in order and each once, and how far ahead."""
+
+    origins: IntArray
+    horizon: int
 
 
 class Forecaster:
@@ -80,18 +89,21 @@ class Forecaster:
         origins
             Periods in 1..T at whose start a decision is taken.
         """
-        if not origins:
-            return []
-        wanted = np.asarray(origins, dtype=np.int64)
-        if wanted.min() < 1 or wanted.max() > panel.num_periods:
-            raise ValueError(f"origins must be in 1..{panel.num_periods}, got {wanted.min()}..{wanted.max()}")
-        if not 1 <= horizon <= self.horizon:
-            raise ValueError(f"horizon must be in 1..{self.horizon}, the horizon of training; got {horizon}")
-        distinct, position = np.unique(wanted, return_inverse=True)
-        out = _Output(panel.num_series, num_origins=len(distinct), horizon=horizon, levels=self.levels)
-        for rows, features in self.read(panel, group_series=_GROUP_SERIES):
-            self._predict_group(features, origins=distinct, horizon=horizon, out=out, first_row=int(rows[0]))
-        return [out.forecast(int(k)) for k in position]
+        return roll_in_groups(self, panel, origins=origins, horizon=horizon, forecast_group=self.forecast_group)
+
+    def forecast_group(self, view: DemandPanel, features: SeriesFeatures, at: RollingQuestion) -> list[Forecast]:
+        """Forecast some series from their inputs, once per origin; ``view`` is not read."""
+        device = next(self.network.parameters()).device
+        context = self.network.shape.context
+        windows = Windows(features, context=context, horizon=at.horizon, device=device)
+        out = _Output(len(features.first_sale_S), at=at, levels=self.levels)
+        per_crop = min(len(at.origins), context) * at.horizon * 2 * context * NUM_HEADS
+        with torch.inference_mode():
+            for plan in windows.plans_at(at.origins, batch_size=max(1, _BATCH_ELEMENTS // per_crop)):
+                batch = windows.cut(plan, target_end=0)
+                place_K = np.searchsorted(at.origins, plan.origin_BK[0])
+                out.put(self.network(batch), level_BK=batch.level_BK, rows=plan.row_B, place_K=place_K)
+        return [out.forecast(k) for k in range(len(at.origins))]
 
     def read(self, panel: DemandPanel, *, group_series: int) -> Iterator[tuple[IntArray, SeriesFeatures]]:
         """What the network reads of a panel, so many series at a time: their rows and inputs.
@@ -103,10 +115,12 @@ class Forecaster:
         """
         self.vocabulary.check_periods(panel)
         known = self.vocabulary.rows(panel.index, price_S=panel.price_ST[:, 0])
-        for first in range(0, panel.num_series, group_series):
-            rows = np.arange(first, min(first + group_series, panel.num_series))
-            group = self.vocabulary.aligned(panel.take(rows))
-            yield rows, make_features(group, known=known.take(rows), yearly=self.vocabulary.yearly)
+        for rows in groups_of(panel.num_series, size=group_series):
+            yield rows, self.features_of(panel.take(rows), known=known.take(rows))
+
+    def features_of(self, panel: DemandPanel, *, known: KnownRows) -> SeriesFeatures:
+        """Inputs of all series of a panel, given their rows in the vocabulary."""
+        return make_features(self.vocabulary.aligned(panel), known=known, yearly=self.vocabulary.yearly)
 
     def save(self, folder: Path) -> None:
         """Write weights (safetensors), settings (JSON) and series (Parquet) into an existing folder."""
@@ -142,25 +156,60 @@ class Forecaster:
                 "name another version, or train it again with 'restock train forecaster'"
             ) from error
 
-    def _predict_group(
-        self, features: SeriesFeatures, *, origins: IntArray, horizon: int, out: "_Output", first_row: int
-    ) -> None:
-        device = next(self.network.parameters()).device
-        context = self.network.shape.context
-        windows = Windows(features, context=context, horizon=horizon, device=device)
-        per_crop = min(len(origins), context) * horizon * 2 * context * NUM_HEADS
-        with torch.inference_mode():
-            for plan in windows.plans_at(origins, batch_size=max(1, _BATCH_ELEMENTS // per_crop)):
-                batch = windows.cut(plan, target_end=0)
-                place_K = np.searchsorted(origins, plan.origin_BK[0])
-                out.put(self.network(batch), level_BK=batch.level_BK, rows=first_row + plan.row_B, place_K=place_K)
+
+def groups_of(num_series: int, *, size: int) -> list[IntArray]:
+    """Rows of all series in groups of at most so many."""
+    return [np.arange(first, min(first + size, num_series)) for first in range(0, num_series, size)]
+
+
+def roll_in_groups(
+    forecaster: Forecaster,
+    panel: DemandPanel,
+    *,
+    origins: Sequence[int],
+    horizon: int,
+    forecast_group: Callable[[DemandPanel, SeriesFeatures, RollingQuestion], list[Forecast]],
+) -> list[Forecast]:
+    """Forecast a panel some series at a time, on as many threads as torch uses; one forecast per origin.
+
+    Parameters
+    ----------
+    forecaster
+        Reads the inputs.
+    forecast_group
+        From some series and their inputs to one forecast per distinct origin.
+    """
+    if not origins:
+        return []
+    wanted = np.asarray(origins, dtype=np.int64)
+    if wanted.min() < 1 or wanted.max() > panel.num_periods:
+        raise ValueError(f"origins must be in 1..{panel.num_periods}, got {wanted.min()}..{wanted.max()}")
+    if not 1 <= horizon <= forecaster.horizon:
+        raise ValueError(f"horizon must be in 1..{forecaster.horizon}, the horizon of training; got {horizon}")
+    distinct, position = np.unique(wanted, return_inverse=True)
+    forecaster.vocabulary.check_periods(panel)
+    known = forecaster.vocabulary.rows(panel.index, price_S=panel.price_ST[:, 0])
+    at = RollingQuestion(origins=distinct, horizon=horizon)
+
+    def forecast_rows(rows: IntArray) -> list[Forecast]:
+        view = panel.take(rows)
+        return forecast_group(view, forecaster.features_of(view, known=known.take(rows)), at)
+
+    # A panel without series is one empty group, so that the answer has its shape.
+    num_threads = torch.get_num_threads()
+    size = min(_GROUP_SERIES, max(_LEAST_GROUP, -(-panel.num_series // num_threads)))
+    groups = groups_of(panel.num_series, size=size) or [np.arange(0)]
+    with ThreadPoolExecutor(max_workers=num_threads) as pool:
+        made = list(pool.map(forecast_rows, groups))
+    joined = [join_series([part[k] for part in made]) for k in range(len(distinct))]
+    return [joined[int(k)] for k in position]
 
 
 class _Output:
     """Arrays of all origins, filled batch by batch."""
 
-    def __init__(self, num_series: int, *, num_origins: int, horizon: int, levels: tuple[float, ...]) -> None:
-        shape = (num_origins, num_series, horizon)
+    def __init__(self, num_series: int, *, at: RollingQuestion, levels: tuple[float, ...]) -> None:
+        shape = (len(at.origins), num_series, at.horizon)
         self._levels_Q = np.asarray(levels, dtype=np.float32)
         self._mean_KSH = np.empty(shape, dtype=np.float32)
         self._marginal_KSHQ = np.empty((*shape, len(levels)), dtype=np.float32)

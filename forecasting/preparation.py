@@ -111,16 +111,22 @@ def make_vocabulary(panel: DemandPanel) -> Vocabulary:
     )
 
 
+def validation_periods(panel: DemandPanel, *, settings: Settings) -> int:
+    """Periods at the end of history that judge: the last horizon, at most a sixth; 0 if that leaves too few."""
+    tail = min(settings.horizon, panel.num_periods // 6)
+    return tail if tail >= _SHORTEST_HISTORY else 0
+
+
 def _make_plan(panel: DemandPanel, *, settings: Settings, refit: bool) -> FitPlan:
     forecast, workers = settings.forecast, min(settings.forecast.num_workers, panel.num_series)
-    tail = min(settings.horizon, panel.num_periods // 6)
+    tail = validation_periods(panel, settings=settings)
     own_series, crops_per_step = panel.num_series // workers, max(1, forecast.batch_size // ORIGINS_PER_CROP)
     crops_per_series = max(
         -(-forecast.windows_per_series // ORIGINS_PER_CROP), -(-forecast.least_steps * crops_per_step // own_series)
     )
     return FitPlan(
         end=panel.num_periods,
-        tail=tail if tail >= _SHORTEST_HISTORY else 0,
+        tail=tail,
         epochs=forecast.refit_epochs if refit else forecast.epochs,
         patience=forecast.patience,
         crops_per_series=crops_per_series,
@@ -173,7 +179,7 @@ def fit_in_process(
 ) -> Forecaster:
     """Fit without Ray, in this process: for a small panel, a notebook or a test. One worker, no checkpoints.
 
-    On one worker the numbers are those of :func:`forecasting.train.fit_forecaster`.
+    On one worker the numbers are those of :func:`forecasting.train.fit_and_hold_out`.
     """
     return fit_and_hold_out(panel, settings=settings, warm_start=warm_start, on_epoch=on_epoch)[0]
 

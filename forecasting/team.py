@@ -1,122 +1,191 @@
-"""Network, trees and the weekday rule together: fitted on one history, weighed on its last periods.
+"""What is served: a network, trees and two simple rules, weighed into one forecast. Imports torch, never Ray.
 
-Pure: no Ray, no files.
+Shapes: S series, T history periods, H horizon, Q quantile levels.
 """
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
 
-from cluster.config import Settings
+from cluster.errors import ArtifactError
 from cluster.panel import DemandPanel
 from forecasting import baselines
-from forecasting.blend import Blend, equal_blend, fit_blend
+from forecasting.blend import Blend
+from forecasting.features import SeriesFeatures
 from forecasting.forecast import Forecast
-from forecasting.predict import Forecaster
-from forecasting.preparation import fit_and_hold_out, make_start
+from forecasting.learning_curve import EpochRow
+from forecasting.predict import Forecaster, RollingQuestion, roll_in_groups
 from forecasting.segments import segment_of_S
-from forecasting.trees import fit_trees
+from forecasting.trees import TreeForecaster
 
-NETWORK, TREES, WEEKDAY, CROSTON, BLEND = "network", "trees", "weekday-quantiles", "croston", "blend"
+NETWORK: Final = "network"
+TREES: Final = "trees"
+WEEKDAY: Final = "weekday-quantiles"
+CROSTON: Final = "croston"
+BLEND: Final = "blend"
 
-_HELD_OUT_SHARE = 0.5
-"""Rows of the trees that are only fitted to weigh them, over those of the trees that forecast."""
-
-
-class _Rolls(Protocol):
-    def predict_rolling(self, panel: DemandPanel, *, origins: Sequence[int], horizon: int) -> list[Forecast]: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Views:
-    """A rule that forecasts one view at a time, rolled over origins."""
-
-    rule: Callable[[DemandPanel, int], Forecast]
-
-    def predict_rolling(self, panel: DemandPanel, *, origins: Sequence[int], horizon: int) -> list[Forecast]:
-        return [self.rule(panel.until(origin), horizon) for origin in origins]
+_FILE = "blend.json"
+_FORMAT = 1
+_SEED = 0
+"""Of the weeks that the weekday rule draws: its forecast is then a function of history alone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Team:
-    """Fitted members and their blend.
+    """Members fitted on one history and their blend: quantile forecasts of any series, as :class:`Forecaster`.
 
     Parameters
     ----------
+    trees
+        None where LightGBM was not installed at training.
     fit_seconds
-        CPU-seconds that fitting took, by member; of the blend, everything.
+        CPU-seconds that fitting took, by member; of the blend, everything. Empty once loaded.
     """
 
-    members: dict[str, _Rolls]
-    blend: Blend
-    fit_seconds: dict[str, float]
+    def __init__(
+        self,
+        *,
+        network: Forecaster,
+        trees: TreeForecaster | None,
+        blend: Blend,
+        fit_seconds: dict[str, float] | None = None,
+    ) -> None:
+        self.network, self.trees, self.blend = network, trees, blend
+        self.fit_seconds = fit_seconds or {}
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Quantile levels of every forecast."""
+        return self.network.levels
+
+    @property
+    def horizon(self) -> int:
+        """The longest horizon, in periods."""
+        return self.network.horizon
+
+    @property
+    def history(self) -> tuple[EpochRow, ...]:
+        """The network's learning curve."""
+        return self.network.history
+
+    def predict(self, view: DemandPanel, *, horizon: int | None = None) -> Forecast:
+        """Forecast the periods after a view, as :meth:`forecasting.predict.Forecaster.predict`."""
+        return self.predict_rolling(view, origins=[view.num_periods], horizon=horizon or self.horizon)[0]
 
     def predict_rolling(
         self, panel: DemandPanel, *, origins: Sequence[int], horizon: int, member: str = BLEND
     ) -> list[Forecast]:
-        """Forecasts of one member, or of the blend, from many origins."""
-        if member != BLEND:
-            return self.members[member].predict_rolling(panel, origins=origins, horizon=horizon)
-        made = {
-            name: self.members[name].predict_rolling(panel, origins=origins, horizon=horizon)
-            for name in self.blend.members
+        """Forecasts of the blend, or of one member, from many origins; see :class:`Forecaster`."""
+
+        def forecast_group(view: DemandPanel, features: SeriesFeatures, at: RollingQuestion) -> list[Forecast]:
+            if member != BLEND:
+                return self.forecast_member(member, view, features, at)
+            made = {name: self.forecast_member(name, view, features, at) for name in self.blend.members}
+            return [
+                self.blend.combine(
+                    {name: forecasts[k] for name, forecasts in made.items()},
+                    segment_S=segment_of_S(view.until(int(origin))),
+                )
+                for k, origin in enumerate(at.origins)
+            ]
+
+        return roll_in_groups(self.network, panel, origins=origins, horizon=horizon, forecast_group=forecast_group)
+
+    def forecast_member(
+        self, name: str, view: DemandPanel, features: SeriesFeatures, at: RollingQuestion
+    ) -> list[Forecast]:
+        """Forecasts of one member, one per origin, from some series and what the network reads of them."""
+        if name == NETWORK:
+            return self.network.forecast_group(view, features, at)
+        if name == TREES:
+            assert self.trees is not None
+            return self.trees.predict_features(features, origins=at.origins.tolist(), horizon=at.horizon)
+        return roll_rule(name, view, origins=at.origins.tolist(), horizon=at.horizon, levels=self.levels)
+
+    def save(self, folder: Path) -> None:
+        """Write the network's files, the trees' (text) and the blend (JSON) into an existing folder."""
+        self.network.save(folder)
+        document = {
+            "format": _FORMAT,
+            "blend": self.blend.document(),
+            "fitted_levels": None if self.trees is None else list(self.trees.fitted_levels),
         }
-        return [
-            self.blend.combine(
-                {name: forecasts[k] for name, forecasts in made.items()}, segment_S=segment_of_S(panel.until(origin))
+        if self.trees is not None:
+            self.trees.save(folder)
+        (folder / _FILE).write_text(json.dumps(document, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Team":
+        """Read a team that :meth:`save` wrote; nothing is unpickled.
+
+        Raises
+        ------
+        ArtifactError
+            If a file is missing, damaged or of another format, or trees are in it and LightGBM is not installed.
+        """
+        network = Forecaster.load(folder)
+        try:
+            document = json.loads((folder / _FILE).read_text())
+            if document["format"] != _FORMAT:
+                raise ValueError(f"format {document['format']}, this version reads {_FORMAT}")
+            blend, fitted_levels = Blend.restore(document["blend"]), document["fitted_levels"]
+            if fitted_levels is None:
+                return cls(network=network, trees=None, blend=blend)
+            if find_spec("lightgbm") is None:
+                raise ArtifactError(
+                    f"the blend in {folder} holds trees, and LightGBM is not installed; install the extra 'trees', "
+                    "or train with --set forecast.serve=network"
+                )
+            trees = TreeForecaster.load(
+                folder, vocabulary=network.vocabulary, levels=network.levels, fitted_levels=fitted_levels
             )
-            for k, origin in enumerate(origins)
-        ]
+            return cls(network=network, trees=trees, blend=blend)
+        except ArtifactError:
+            raise
+        except (OSError, RuntimeError, LookupError, TypeError, ValueError) as error:
+            raise ArtifactError(
+                f"the blend in {folder} cannot be read ({type(error).__name__}: {str(error)[:200]}); "
+                "name another version, or train it again with 'restock train forecaster'"
+            ) from error
 
 
-def fit_team(
-    panel: DemandPanel, *, settings: Settings, network: tuple[Forecaster, Forecaster | None] | None = None
-) -> Team:
-    """Fit to a panel, all of it: cut it with ``until`` first.
+ServedForecaster = Forecaster | Team
+"""What ``restock train forecaster`` publishes: both predict, save and load alike."""
 
-    The weights come from the last horizon, which the members that are weighed have not seen; then network and trees
-    learn from it too. A history too short to hold any period back gives equal weights.
 
-    Parameters
-    ----------
-    network
-        A network fitted to this panel already, and as it was before it saw the last horizon: what
-        ``fit_and_hold_out`` returns. Fitted here, in this process, if not given.
+def load_forecaster(folder: Path) -> ServedForecaster:
+    """Read what is stored in a folder: a blend, or a network alone.
+
+    Raises
+    ------
+    ArtifactError
+        As :meth:`Team.load`.
     """
-    began_s = time.process_time()
-    fitted_network, held_out = network or fit_and_hold_out(panel, settings=settings)
-    network_s = time.process_time() - began_s
-    start = make_start(panel, settings=settings)
-    horizon, end = settings.horizon, panel.num_periods
-    cut = end - start.plan.tail
-    levels = settings.forecast.levels
+    return Team.load(folder) if (folder / _FILE).exists() else Forecaster.load(folder)
 
-    def trees(view: DemandPanel, *, share: float = 1.0) -> _Rolls:
-        num_rows = int(share * settings.forecast.tree_rows)
-        return fit_trees(
-            view, vocabulary=start.vocabulary, horizon=horizon, levels=levels, seed=settings.seed, num_rows=num_rows
-        )
 
-    rules: dict[str, _Rolls] = {
-        WEEKDAY: _Views(
-            rule=lambda view, h: baselines.weekday_quantiles(view, horizon=h, seed=settings.seed, levels=levels)
-        ),
-        CROSTON: _Views(rule=lambda view, h: baselines.croston(view, horizon=h, levels=levels)),
+def network_of(forecaster: ServedForecaster) -> Forecaster:
+    """The network, alone or in its team: what a refit starts from."""
+    return forecaster.network if isinstance(forecaster, Team) else forecaster
+
+
+def training_facts(forecaster: ServedForecaster) -> dict[str, Any]:
+    """What a manifest says of a fitted forecaster: its members, what each weighs, and the learning curve."""
+    blend = forecaster.blend if isinstance(forecaster, Team) else None
+    return {
+        "members": [NETWORK] if blend is None else list(blend.members),
+        "weights": [] if blend is None else blend.table(),
+        "learning_curve": [asdict(row) for row in forecaster.history],
     }
-    began_s = time.process_time()
-    fitted: dict[str, _Rolls] = {NETWORK: fitted_network, TREES: trees(panel), **rules}
-    trees_s = time.process_time() - began_s
-    if held_out is None:
-        blend = equal_blend(list(fitted))
-    else:
-        held: dict[str, _Rolls] = {
-            NETWORK: held_out,
-            TREES: trees(panel.until(cut), share=_HELD_OUT_SHARE),
-            **rules,
-        }
-        origins = sorted({cut, cut + start.plan.tail // 4, cut + start.plan.tail // 2})
-        made = {name: model.predict_rolling(panel, origins=origins, horizon=horizon) for name, model in held.items()}
-        blend = fit_blend(panel, forecasts=made, origins=origins, end=end)
-    everything_s = network_s + time.process_time() - began_s
-    return Team(members=fitted, blend=blend, fit_seconds={NETWORK: network_s, TREES: trees_s, BLEND: everything_s})
+
+
+def roll_rule(
+    name: str, panel: DemandPanel, *, origins: Sequence[int], horizon: int, levels: Sequence[float]
+) -> list[Forecast]:
+    """Forecasts of a simple rule, one per origin."""
+    views = [panel.until(origin) for origin in origins]
+    if name == WEEKDAY:
+        return [baselines.weekday_quantiles(view, horizon=horizon, seed=_SEED, levels=levels) for view in views]
+    return [baselines.croston(view, horizon=horizon, levels=levels) for view in views]

@@ -33,36 +33,42 @@ from forecasting.preparation import (
     make_start,
 )
 from forecasting.rows import SharedInputs, features_of_columns, features_of_table, make_columns, series_table
+from forecasting.team import ServedForecaster, network_of
+from forecasting.team_fit import fit_team
 
 _GROUP_SERIES = 1_024
 _TASK_CPUS = 0.5
 """Of a worker and of a Ray Data task: one core is enough for both."""
 
 
-def fit_forecaster(
+def fit_served(
     panel: DemandPanel,
     *,
     settings: Settings,
-    warm_start: Forecaster | None = None,
+    warm_start: ServedForecaster | None = None,
     on_epoch: Callable[[EpochRow], None] = lambda row: None,
-) -> Forecaster:
-    """Fit a forecaster to a panel; call within :func:`cluster.runtime.connect`.
+) -> ServedForecaster:
+    """Fit what ``forecast.serve`` names to a panel; call within :func:`cluster.runtime.connect`.
 
     Parameters
     ----------
     panel
         History that may be learned from, all of it: cut it with ``until`` first.
     warm_start
-        An earlier forecaster to refit.
+        An earlier forecaster whose network is refitted; trees and weights are found anew.
     on_epoch
-        Called in this process after every pass.
+        Called in this process after every pass of the network.
 
     Raises
     ------
     DataError
         If the panel holds no series, NaN, or fewer than 4 periods.
     """
-    return fit_and_hold_out(panel, settings=settings, warm_start=warm_start, on_epoch=on_epoch)[0]
+    earlier = None if warm_start is None else network_of(warm_start)
+    network, held_out = fit_and_hold_out(panel, settings=settings, warm_start=earlier, on_epoch=on_epoch)
+    if settings.forecast.serve == "network":
+        return network
+    return fit_team(panel, settings=settings, network=(network, held_out))
 
 
 def fit_and_hold_out(
@@ -72,7 +78,7 @@ def fit_and_hold_out(
     warm_start: Forecaster | None = None,
     on_epoch: Callable[[EpochRow], None] = lambda row: None,
 ) -> tuple[Forecaster, Forecaster | None]:
-    """As :func:`fit_forecaster`; and the forecaster as it was before it learned from the validation periods."""
+    """Fit the network; and keep it as it was before it learned from the validation periods (None without any)."""
     start = make_start(panel, settings=settings, warm_start=warm_start)
     table = series_table(panel, known=start.vocabulary.rows(panel.index), seed=settings.seed)
     state = fit_resumable(

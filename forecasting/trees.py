@@ -10,6 +10,7 @@ ahead), P promotion channels, M periods per season, Z inputs.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from cluster.panel import DemandPanel, FloatArray, IntArray
 from forecasting.features import SeriesFeatures, make_features
 from forecasting.forecast import Forecast
+from forecasting.levels import at_levels
 from forecasting.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -49,10 +51,19 @@ _PARAMETERS: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeForecaster:
-    """Fitted trees, one booster per level and kind."""
+    """Fitted trees, one booster per level and kind.
+
+    Parameters
+    ----------
+    levels
+        Levels of every forecast.
+    fitted_levels
+        Levels that have boosters; the others are read between them.
+    """
 
     vocabulary: Vocabulary
     levels: tuple[float, ...]
+    fitted_levels: tuple[float, ...]
     single: tuple["Booster", ...]
     summed: tuple["Booster", ...]
 
@@ -60,14 +71,61 @@ class TreeForecaster:
         """Forecast from many origins; item k reads only what is known at ``origins[k]``."""
         known = self.vocabulary.rows(panel.index, price_S=panel.price_ST[:, 0])
         features = make_features(self.vocabulary.aligned(panel), known=known, yearly=self.vocabulary.yearly)
+        return self.predict_features(features, origins=origins, horizon=horizon)
+
+    def predict_features(self, features: SeriesFeatures, *, origins: Sequence[int], horizon: int) -> list[Forecast]:
+        """As :meth:`predict_rolling`, from inputs that have been computed already."""
         inputs = TreeInputs(features, horizon=horizon)
-        return [self._forecast(inputs, origin=origin, horizon=horizon) for origin in origins]
+        return [self._forecast(inputs, origin=int(origin), horizon=horizon) for origin in origins]
+
+    def mean_SH(self, features: SeriesFeatures, *, origin: int, horizon: int) -> FloatArray:
+        """Expected demand alone, from the inputs of some series."""
+        inputs = TreeInputs(features, horizon=horizon)
+        single_SHQ = self._quantile_SHQ(inputs, "single", origin=origin, ahead_H=np.arange(horizon))
+        return mean_of_quantiles(single_SHQ, levels=self.levels)
+
+    def save(self, folder: Path) -> None:
+        """Write every booster as LightGBM's own text into an existing folder."""
+        for kind, models in (("single", self.single), ("summed", self.summed)):
+            for level, model in zip(self.fitted_levels, models, strict=True):
+                _file_of(folder, kind, level).write_text(model.model_to_string())
+
+    @classmethod
+    def load(
+        cls, folder: Path, *, vocabulary: Vocabulary, levels: Sequence[float], fitted_levels: Sequence[float]
+    ) -> "TreeForecaster":
+        """Undo :meth:`save`.
+
+        Raises
+        ------
+        OSError, ValueError
+            If a file is missing or not a model.
+        """
+        from lightgbm import Booster  # here: not every install that forecasts has trees
+        from lightgbm.basic import LightGBMError
+
+        try:
+            single, summed = (
+                tuple(Booster(model_str=_file_of(folder, kind, level).read_text()) for level in fitted_levels)
+                for kind in ("single", "summed")
+            )
+        except LightGBMError as error:
+            raise ValueError(f"not a model of LightGBM: {error}") from error
+        return cls(
+            vocabulary=vocabulary,
+            levels=tuple(levels),
+            fitted_levels=tuple(fitted_levels),
+            single=single,
+            summed=summed,
+        )
 
     def _forecast(self, inputs: "TreeInputs", *, origin: int, horizon: int) -> Forecast:
-        num_series = len(inputs.features.first_sale_S)
-        single_SHQ = self._quantile_SHQ(inputs, "single", origin=origin, shape=(num_series, horizon))
-        mean_SHQ = self._quantile_SHQ(inputs, "summed", origin=origin, shape=(num_series, horizon))
-        cumulative_SHQ = np.maximum.accumulate(mean_SHQ * np.arange(1, horizon + 1)[:, None], axis=1)
+        single_SHQ = self._quantile_SHQ(inputs, "single", origin=origin, ahead_H=np.arange(horizon))
+        knot_K = sum_knots(horizon)
+        per_period_SHQ = _between_knots(
+            self._quantile_SHQ(inputs, "summed", origin=origin, ahead_H=knot_K), knot_K=knot_K, horizon=horizon
+        )
+        cumulative_SHQ = np.maximum.accumulate(per_period_SHQ * np.arange(1, horizon + 1)[:, None], axis=1)
         return Forecast(
             levels_Q=np.asarray(self.levels, dtype=np.float32),
             mean_SH=mean_of_quantiles(single_SHQ, levels=self.levels),
@@ -75,19 +133,45 @@ class TreeForecaster:
             cumulative_SHQ=cumulative_SHQ.astype(np.float32),
         )
 
-    def _quantile_SHQ(self, inputs: "TreeInputs", kind: Kind, *, origin: int, shape: tuple[int, int]) -> FloatArray:
+    def _quantile_SHQ(self, inputs: "TreeInputs", kind: Kind, *, origin: int, ahead_H: IntArray) -> FloatArray:
         models = self.single if kind == "single" else self.summed
-        out_SHQ = np.empty((*shape, len(models)), dtype=np.float32)
+        num_series = len(inputs.features.first_sale_S)
+        out_SHQ = np.empty((num_series, len(ahead_H), len(self.levels)), dtype=np.float32)
         # Some series at a time: the inputs of all at once would not fit for a large shop.
-        for first in range(0, shape[0], _GROUP_SERIES):
-            rows = np.arange(first, min(first + _GROUP_SERIES, shape[0]))
-            row_N, ahead_N = np.repeat(rows, shape[1]), np.tile(np.arange(shape[1]), len(rows))
+        for first in range(0, num_series, _GROUP_SERIES):
+            rows = np.arange(first, min(first + _GROUP_SERIES, num_series))
+            row_N, ahead_N = np.repeat(rows, len(ahead_H)), np.tile(ahead_H, len(rows))
             read_NZ = inputs.read_NZ(kind, row_N=row_N, origin_N=np.full_like(row_N, origin), ahead_N=ahead_N)
             relative_NQ = np.stack([np.asarray(model.predict(read_NZ, num_threads=1)) for model in models], axis=-1)
             # Models of different levels know nothing of each other: sorted, their answers do not cross.
-            relative_SHQ = np.sort(np.maximum(relative_NQ, 0.0), axis=-1).reshape(len(rows), shape[1], -1)
+            relative_SHQ = np.sort(np.maximum(relative_NQ, 0.0), axis=-1).reshape(len(rows), len(ahead_H), -1)
+            if self.fitted_levels != self.levels:
+                fitted_Q = np.asarray(self.fitted_levels, dtype=np.float32)
+                relative_SHQ = np.maximum(at_levels(relative_SHQ, levels_Q=fitted_Q, wanted=self.levels), 0.0)
             out_SHQ[rows] = relative_SHQ * inputs.features.level_SU[rows, origin, None, None]
         return out_SHQ
+
+
+def sum_knots(horizon: int) -> IntArray:
+    """Periods ahead at which sums are predicted: close together at first; demand per period is linear between them.
+
+    >>> (sum_knots(28) + 1).tolist()
+    [1, 2, 3, 5, 7, 8, 12, 14, 18, 28]
+    """
+    growing = np.round(horizon ** (np.arange(9) / 8)).astype(np.int64)
+    return np.unique([*growing, max(1, horizon // 4), max(1, horizon // 2)]) - 1
+
+
+def _between_knots(value_SKQ: FloatArray, *, knot_K: IntArray, horizon: int) -> FloatArray:
+    ahead_H = np.arange(horizon)
+    right_H = np.clip(np.searchsorted(knot_K, ahead_H), min(1, len(knot_K) - 1), len(knot_K) - 1)
+    left_H = np.maximum(right_H - 1, 0)
+    weight_H1 = ((ahead_H - knot_K[left_H]) / np.maximum(knot_K[right_H] - knot_K[left_H], 1))[:, None]
+    return np.asarray(value_SKQ[:, left_H] * (1 - weight_H1) + value_SKQ[:, right_H] * weight_H1, dtype=np.float32)
+
+
+def _file_of(folder: Path, kind: str, level: float) -> Path:
+    return folder / f"trees-{kind}-{level}.txt"
 
 
 def mean_of_quantiles(quantile_SHQ: FloatArray, *, levels: Sequence[float]) -> FloatArray:
@@ -110,6 +194,7 @@ def fit_trees(
     seed: int,
     num_rows: int = 100_000,
     num_rounds: int = 120,
+    fitted_levels: Sequence[float] | None = None,
 ) -> TreeForecaster:
     """Fit to a panel, all of it: cut it with ``until`` first.
 
@@ -119,7 +204,10 @@ def fit_trees(
         Pairs of origin and target drawn from history, per kind.
     num_rounds
         Trees of each model.
+    fitted_levels
+        Levels that get boosters, all by default; the others are read between them.
     """
+    fitted_levels = tuple(levels if fitted_levels is None else fitted_levels)
     known = vocabulary.rows(panel.index, price_S=panel.price_ST[:, 0])
     features = make_features(panel, known=known, yearly=vocabulary.yearly)
     inputs = TreeInputs(features, horizon=horizon)
@@ -139,10 +227,16 @@ def fit_trees(
         )
         parameters = _PARAMETERS | {"seed": seed}
         return tuple(
-            lightgbm.train(parameters | {"alpha": level}, data, num_boost_round=num_rounds) for level in levels
+            lightgbm.train(parameters | {"alpha": level}, data, num_boost_round=num_rounds) for level in fitted_levels
         )
 
-    return TreeForecaster(vocabulary=vocabulary, levels=tuple(levels), single=fit("single"), summed=fit("summed"))
+    return TreeForecaster(
+        vocabulary=vocabulary,
+        levels=tuple(levels),
+        fitted_levels=fitted_levels,
+        single=fit("single"),
+        summed=fit("summed"),
+    )
 
 
 def _draw_rows(

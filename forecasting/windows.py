@@ -27,8 +27,8 @@ def num_history_channels(num_promotions: int) -> int:
 
 
 def num_ahead_channels(num_promotions: int) -> int:
-    """G: known flag, promotions and their lift, holidays of three periods, calendar, season over level."""
-    return 1 + num_promotions + 1 + 3 + NUM_CALENDAR + 1
+    """G: known flag, promotions of three periods and their lift, holidays of three, calendar, season over level."""
+    return 1 + 3 * num_promotions + 1 + 3 + NUM_CALENDAR + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class AheadChannels:
     @classmethod
     def of(cls, num_promotions: int) -> "AheadChannels":
         """Places for a number of promotion channels."""
-        holidays, calendar = 2 + num_promotions, 2 + num_promotions + 3
+        holidays, calendar = 2 + 3 * num_promotions, 2 + 3 * num_promotions + 3
         return cls(
             promotions=slice(1, holidays),
             holidays=slice(holidays, calendar),
@@ -171,10 +171,15 @@ class Windows:
         relative_BKH = (season_BKHW[..., 0] / level_BK[..., None] + 1.0) / (season_BKHW[..., 1] + 1.0)
         log_season_BKH = torch.log((relative_BKH + 0.05) / 1.05)
         promotion_BKHP = self._promotion_NXP[row_B11, period_BKH] * known_BKH
+        # What a promotion does on its first day, or on the day after it, is not what it does in between.
+        before_BKHP = self._promotion_NXP[row_B11, period_BKH - 1] * known_BKH
+        after_BKHP = self._promotion_NXP[row_B11, period_BKH + 1] * next_known_BKH
         return torch.cat(
             [
                 known_BKH,
                 promotion_BKHP,
+                before_BKHP,
+                after_BKHP,
                 self._log_lift_BKH(row_B11, origin_BK, promotion_BKHP)[..., None],
                 holiday_BKHW[..., :2] * known_BKH,
                 holiday_BKHW[..., 2:] * next_known_BKH,

@@ -19,7 +19,7 @@ from cluster.runtime import connect
 from cluster.schema import Col
 from forecasting.backtest import evaluate_forecasts, make_contenders, make_origins
 from forecasting.forecast import Forecast
-from forecasting.metrics import at_levels
+from forecasting.levels import at_levels, within
 from restock.charts import CostRow, ForecastExample
 from restock.meter import Meter
 from restock.planning import PlanFiles, plan_orders
@@ -235,7 +235,8 @@ def _examples(bench: Workbench, forecasters: Forecasters, *, names: Mapping[str,
 
 
 def _band(forecast: Forecast) -> np.ndarray[Any, Any]:
-    return at_levels(forecast.marginal_SHQ, levels_Q=forecast.levels_Q, wanted=(0.1, 0.5, 0.9))
+    wanted = within((0.1, 0.5, 0.9), levels_Q=forecast.levels_Q)
+    return at_levels(forecast.marginal_SHQ, levels_Q=forecast.levels_Q, wanted=wanted)
 
 
 def _cost_rows(outcome: PolicyOutcome) -> list[CostRow]:

@@ -16,9 +16,10 @@ from cluster.config import Settings
 from cluster.dataset import Dataset
 from cluster.panel import DemandPanel, StrArray
 from cluster.sources.files import read_table
-from forecasting.explain import driver_phrases, explain_forecast
+from forecasting.explain import driver_phrases
+from forecasting.explain_blend import explain_served
 from forecasting.forecast import Forecast
-from forecasting.predict import Forecaster
+from forecasting.team import ServedForecaster, load_forecaster
 from restock.training import DEFAULT_POLICY, FORECASTER
 from rl.assumptions import make_supply_terms
 from rl.inventory import SupplyTerms
@@ -66,7 +67,7 @@ def plan_orders(
     on_date = as_of or calendar.date_on(period)
     store = open_store(settings)
     terms, assumed = make_supply_terms(dataset.table("supply_terms"), panel=view, settings=settings)
-    forecaster = Forecaster.load(store.load_as_of(FORECASTER, on_date).folder)
+    forecaster = load_forecaster(store.load_as_of(FORECASTER, on_date).folder)
     forecast = forecaster.predict(view)
     reading = _read_stock(dataset, files=files, view=view, forecast=forecast, terms=terms, on_date=on_date)
     drivers = _drivers(forecaster, view, terms=terms) if with_drivers else None
@@ -95,9 +96,9 @@ def load_policies(store: ArtifactStore, *, category_ids_S: StrArray, on_date: da
     return [policies[category] for category in category_ids_S.tolist()]
 
 
-def _drivers(forecaster: Forecaster, view: DemandPanel, *, terms: SupplyTerms) -> list[str]:
+def _drivers(forecaster: ServedForecaster, view: DemandPanel, *, terms: SupplyTerms) -> list[str]:
     periods_S = terms.protection_interval_S.astype(np.int64)
-    return driver_phrases(explain_forecast(forecaster, view, periods=periods_S))
+    return driver_phrases(explain_served(forecaster, view, periods=periods_S))
 
 
 def _read_stock(

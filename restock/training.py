@@ -18,8 +18,8 @@ from cluster.progress import stage
 from cluster.schema import Col
 from cluster.split import Split, make_split
 from forecasting.learning_curve import EpochRow
-from forecasting.predict import Forecaster
-from forecasting.train import fit_forecaster
+from forecasting.team import ServedForecaster, load_forecaster, training_facts
+from forecasting.train import fit_served
 from recsys.cli import save_all
 from recsys.evaluate import evaluate
 from recsys.holdout import hold_out_tables
@@ -63,8 +63,8 @@ class Workbench:
 class Forecasters:
     """``past`` has seen nothing from the policies' window on, ``current`` nothing from the test on."""
 
-    past: Forecaster
-    current: Forecaster
+    past: ServedForecaster
+    current: ServedForecaster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,11 +97,11 @@ def train_forecasters(bench: Workbench) -> Forecasters:
     return Forecasters(past=past, current=current)
 
 
-def _fit_until(bench: Workbench, period: int, *, label: str, warm_start: Forecaster | None) -> Forecaster:
+def _fit_until(bench: Workbench, period: int, *, label: str, warm_start: ServedForecaster | None) -> ServedForecaster:
     forecast = bench.settings.forecast
     epochs = forecast.epochs if warm_start is None else forecast.refit_epochs
     with stage(f"Train the {label}", total=epochs) as running:
-        fitted = fit_forecaster(
+        fitted = fit_served(
             bench.panel.until(period),
             settings=bench.settings,
             warm_start=warm_start,
@@ -110,9 +110,9 @@ def _fit_until(bench: Workbench, period: int, *, label: str, warm_start: Forecas
     _publish(
         bench,
         FORECASTER,
-        kind="demand-network",
+        kind=bench.settings.forecast.serve,
         until_on=bench.date_on(period),
-        metrics={"learning_curve": [asdict(row) for row in fitted.history]},
+        metrics=training_facts(fitted),
         write=fitted.save,
     )
     return fitted
@@ -130,7 +130,7 @@ def find_forecasters(bench: Workbench) -> Forecasters:
     return Forecasters(past=past, current=current)
 
 
-def _find_forecaster(bench: Workbench, period: int) -> Forecaster | None:
+def _find_forecaster(bench: Workbench, period: int) -> ServedForecaster | None:
     config = bench.settings.forecast.model_dump(mode="json")
     for version in bench.store.versions(FORECASTER)[::-1]:
         stored = bench.store.load(FORECASTER, version)
@@ -138,7 +138,7 @@ def _find_forecaster(bench: Workbench, period: int) -> Forecaster | None:
         made_of = (manifest.trained_until_on, manifest.data_digest, manifest.code_digest, manifest.seed)
         wanted = (bench.date_on(period), bench.dataset.digest, code_digest(), bench.settings.seed)
         if made_of == wanted and manifest.config["forecast"] == config:
-            return Forecaster.load(stored.folder)
+            return load_forecaster(stored.folder)
     return None
 
 

@@ -18,14 +18,14 @@ from serve.history import History, SeriesKey
 from serve.problems import NotReadyError
 
 if TYPE_CHECKING:
-    from forecasting.predict import Forecaster
+    from forecasting.team import ServedForecaster
 
 NAME = "forecaster"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Loaded:
-    model: "Forecaster"
+    model: "ServedForecaster"
     stored: StoredVersion
     history: History
 
@@ -76,13 +76,13 @@ class ForecasterReplica:
         return self._loaded
 
     def _load(self, user_config: dict[str, Any]) -> _Loaded:
-        from forecasting.predict import Forecaster  # here: torch belongs to this replica only
+        from forecasting.team import load_forecaster  # here: torch belongs to this replica only
 
         stored = open_store(self._settings).load(NAME, user_config["version"])
         history = self._loaded.history if self._loaded is not None else None
         if history is None or history.digest != user_config["data"]:
             history = History(open_dataset(self._settings))
-        return _Loaded(model=Forecaster.load(stored.folder), stored=stored, history=history)
+        return _Loaded(model=load_forecaster(stored.folder), stored=stored, history=history)
 
 
 def _predict(

@@ -50,6 +50,7 @@ refit_epochs = 1
 hidden = 16
 windows_per_series = 8
 least_steps = 4
+tree_rows = 2000
 
 [recommender]
 epochs = 1

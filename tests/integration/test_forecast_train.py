@@ -15,7 +15,8 @@ from cluster.config import Settings
 from forecasting.learning_curve import EpochRow
 from forecasting.predict import Forecaster
 from forecasting.preparation import fit_in_process
-from forecasting.train import fit_forecaster
+from forecasting.team import Team
+from forecasting.train import fit_and_hold_out, fit_served
 
 pytestmark = pytest.mark.integration
 
@@ -54,7 +55,7 @@ def test_a_killed_worker_changes_nothing_and_a_finished_run_is_not_run_again(
     before = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)
-        fitted = fit_forecaster(panel, settings=longer, on_epoch=lambda row: kill_trainer_once(row, killed))
+        fitted, _ = fit_and_hold_out(panel, settings=longer, on_epoch=lambda row: kill_trainer_once(row, killed))
     assert len(killed) == 1
     assert without_seconds(fitted) == without_seconds(wanted)
     np.testing.assert_array_equal(fitted.predict(panel).cumulative_SHQ, wanted.predict(panel).cumulative_SHQ)
@@ -62,7 +63,7 @@ def test_a_killed_worker_changes_nothing_and_a_finished_run_is_not_run_again(
 
     # As if this process, not the worker, had died after the last pass: its folder is still there.
     again: list[EpochRow] = []
-    resumed = fit_forecaster(panel, settings=longer, on_epoch=again.append)
+    resumed, _ = fit_and_hold_out(panel, settings=longer, on_epoch=again.append)
     assert again == []
     assert resumed.history == fitted.history
     assert list((settings.home / "runs").iterdir()) == []
@@ -71,7 +72,8 @@ def test_a_killed_worker_changes_nothing_and_a_finished_run_is_not_run_again(
 def test_two_workers_learn_together(ray_session: None, settings: Settings) -> None:
     panel, rows = make_panel(num_series=9), []
     both = settings.model_copy(update={"forecast": settings.forecast.model_copy(update={"num_workers": 2})})
-    fitted = fit_forecaster(panel, settings=both, on_epoch=rows.append)
+    fitted = fit_served(panel, settings=both, on_epoch=rows.append)
+    assert isinstance(fitted, Team)
     assert tuple(rows) == fitted.history
     assert rows[1].train_loss < rows[0].train_loss
     assert np.isfinite(fitted.predict(panel).cumulative_SHQ).all()

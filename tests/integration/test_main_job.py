@@ -28,6 +28,7 @@ SMALL = (
     "forecast.refit_epochs=1",
     "forecast.hidden=16",
     "forecast.windows_per_series=8",
+    "forecast.tree_rows=5000",
     "recommender.epochs=1",
     "recommender.hidden=16",
     "recommender.windows_per_user=1",
@@ -58,8 +59,8 @@ def test_every_row_is_accounted_for(job):
 
 def test_every_model_stands_beside_its_baselines(job):
     forecast = {row["model"]: row["wql"] for row in job.summary["forecast"]}
-    assert {"network", "seasonal-naive", "ets", "arima"} <= set(forecast)
-    assert forecast["network"] < forecast["seasonal-naive"]
+    assert {"blend", "network", "trees", "seasonal-naive", "ets", "arima"} <= set(forecast)
+    assert forecast["blend"] < forecast["seasonal-naive"]
     recommender = {row["model"]: row["ndcg_at_10"] for row in job.summary["recommender"]}
     assert {"sequence", "popularity", "neighbours", "blend"} <= set(recommender)
     assert recommender["blend"] > recommender["popularity"] > 0

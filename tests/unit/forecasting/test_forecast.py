@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
@@ -24,6 +24,7 @@ def make_forecast(means=(2.0, 5.0), horizon=6, spread=1.0):
     )
 
 
+@settings(deadline=None)
 @given(interval=st.integers(1, 6), level=st.floats(0.02, 0.98))
 def test_quantiles_of_normal_sums_are_exact_between_and_beyond_the_levels(interval, level):
     value_S = make_forecast(means=(20.0, 50.0)).quantile_over_S(np.array([interval, interval]), level_S=level)
@@ -62,6 +63,7 @@ def test_levels_must_increase():
         )
 
 
+@settings(deadline=None)
 @given(levels=st.lists(st.floats(0.1, 0.9), min_size=1, max_size=5, unique=True).map(sorted))
 def test_other_levels_of_normal_demand_are_exact(levels):
     levels = [level for level, after in zip(levels, [*levels[1:], 1.0], strict=True) if after - level > 1e-3]

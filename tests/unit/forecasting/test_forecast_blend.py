@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from forecast_panels import make_panel, small_settings
+from forecast_panels import make_panel
 from scipy.stats import poisson
 
 from cluster.panel import DemandPanel
@@ -14,7 +14,6 @@ from forecasting.forecast import Forecast
 from forecasting.metrics import loss_by_series, score_forecasts
 from forecasting.preparation import make_vocabulary
 from forecasting.segments import SEGMENTS, segment_of_S
-from forecasting.team import BLEND, NETWORK, TREES, fit_team
 from forecasting.trees import TreeForecaster, fit_trees
 
 LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
@@ -170,16 +169,3 @@ def test_trees_take_short_histories_and_series_without_sales(num_periods: int) -
     for view in (panel, nothing):
         forecast = few_trees(view).predict_rolling(view, origins=[num_periods], horizon=HORIZON)[0]
         assert np.isfinite(forecast.cumulative_SHQ).all()
-
-
-def test_a_team_forecasts_as_its_members_and_their_blend() -> None:
-    panel = make_panel(num_series=12, num_periods=90)
-    settings = small_settings()
-    team = fit_team(panel.until(80), settings=settings)
-    made = {
-        name: team.predict_rolling(panel, origins=[80], horizon=7, member=name)[0] for name in (NETWORK, TREES, BLEND)
-    }
-    assert {row["segment"] for row in team.blend.table()} == set(SEGMENTS)
-    weighed = [team.predict_rolling(panel, origins=[80], horizon=7, member=name)[0].mean_SH for name in team.members]
-    assert (made[BLEND].mean_SH >= np.min(weighed, axis=0) - 1e-3).all()
-    assert (made[BLEND].mean_SH <= np.max(weighed, axis=0) + 1e-3).all()

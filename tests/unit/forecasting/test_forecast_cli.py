@@ -17,16 +17,20 @@ from cluster.errors import ConfigError, DataError, StaleInputError
 from cluster.panel import DemandPanel
 from forecasting.predict import Forecaster
 from forecasting.preparation import fit_and_hold_out
+from forecasting.team import ServedForecaster, Team, load_forecaster, network_of
+from forecasting.team_fit import fit_team
 
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Overrides that open a loaded shop of three items and 60 days."""
 
-    def fit(
-        panel: DemandPanel, *, settings: Settings, warm_start: Forecaster | None
-    ) -> tuple[Forecaster, Forecaster | None]:
-        return fit_and_hold_out(panel, settings=settings, warm_start=warm_start)
+    def fit(panel: DemandPanel, *, settings: Settings, warm_start: ServedForecaster | None) -> ServedForecaster:
+        earlier = None if warm_start is None else network_of(warm_start)
+        network = fit_and_hold_out(panel, settings=settings, warm_start=earlier)
+        return (
+            network[0] if settings.forecast.serve == "network" else fit_team(panel, settings=settings, network=network)
+        )
 
     monkeypatch.setattr(forecasting.cli, "_fit", fit)
     short = ["split.test_days=7", "split.policy_days=21", "split.validation_days=7", "data.holidays=", *SMALL]
@@ -57,10 +61,22 @@ def test_training_publishes_a_champion_that_knows_its_day(shop: list[str], tmp_p
     stored = ArtifactStore(tmp_path / "home" / "models").load("forecaster")
     assert stored.version == answer["version"] == "v0001"
     assert str(stored.manifest.trained_until_on) == "2024-02-20"
-    assert len(Forecaster.load(stored.folder).history) == len(answer["learning_curve"])
+    served = load_forecaster(stored.folder)
+    assert isinstance(served, Team)
+    assert stored.manifest.kind == "blend"
+    assert list(served.blend.members) == answer["members"] == stored.manifest.metrics["members"]
+    assert len(served.history) == len(answer["learning_curve"])
     assert "v0002" in run(forecasting.cli.train_forecaster, [*shop, "--refit"])
     with pytest.raises(DataError, match="would know the future"):
         run(forecasting.cli.train_forecaster, [*shop, "--refit", "--until", "2024-02-20"])
+
+
+def test_a_network_alone_is_published_if_asked_for(shop: list[str], tmp_path: Path) -> None:
+    output = run(forecasting.cli.train_forecaster, [*shop, "--set", "forecast.serve=network"])
+    assert "members: network\n" in output
+    stored = ArtifactStore(tmp_path / "home" / "models").load("forecaster")
+    assert stored.manifest.kind == "network"
+    assert isinstance(load_forecaster(stored.folder), Forecaster)
 
 
 def test_a_backtest_scores_the_forecaster_beside_its_baselines(shop: list[str]) -> None:
@@ -70,8 +86,8 @@ def test_a_backtest_scores_the_forecaster_beside_its_baselines(shop: list[str]) 
     assert answer["trained_until_on"] == answer["origins_on"][0]
     rows = {row["model"]: row for row in answer["rows"]}
     assert list(rows) == [
-        "network",
         "blend",
+        "network",
         "trees",
         "seasonal-naive",
         "weekday-quantiles",
@@ -85,7 +101,7 @@ def test_a_backtest_scores_the_forecaster_beside_its_baselines(shop: list[str]) 
     assert {"segment", "network", "trees"} <= set(answer["weights"][0])
     fewer = [*shop, "--origins", "1", "--statistical-series", "1"]
     assert "what each member weighs" in run(forecasting.cli.backtest_forecast, fewer)
-    assert "trees" not in run(forecasting.cli.backtest_forecast, [*fewer, "--no-team"])
+    assert "trees" not in run(forecasting.cli.backtest_forecast, [*fewer, "--set", "forecast.serve=network"])
 
 
 @pytest.mark.parametrize(("until", "error"), [("yesterday", ConfigError), ("1999-01-01", DataError)])

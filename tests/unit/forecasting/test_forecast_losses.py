@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forecasting.censoring import fill_censored
@@ -19,6 +19,7 @@ def slow_pinball(forecast: float, target: float, level: float, censored: bool) -
     return 0.0 if censored else (1 - level) * (forecast - target)
 
 
+@settings(deadline=None)
 @given(forecast=st.lists(numbers, min_size=3, max_size=3), target=numbers, censored=st.booleans())
 def test_pinball_equals_a_loop(forecast: list[float], target: float, censored: bool) -> None:
     got = pinball(
@@ -51,6 +52,7 @@ def test_poisson_deviance_is_least_at_the_mean() -> None:
     assert float(candidates[loss.mean(dim=1).argmin(), 0]) == pytest.approx(2.0, abs=0.011)
 
 
+@settings(deadline=None)
 @given(mean=st.floats(0.125, 50, width=32), target=numbers)
 def test_a_forecast_above_a_censored_target_costs_what_reaching_it_costs(mean: float, target: float) -> None:
     def loss(value: float, *, censored: bool) -> float:

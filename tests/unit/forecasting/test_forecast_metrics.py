@@ -12,7 +12,7 @@ from cluster.panel import DemandPanel
 from forecasting.backtest import Contender, evaluate_forecasts, make_contenders, make_origins, rolling
 from forecasting.baselines import seasonal_naive
 from forecasting.forecast import Forecast
-from forecasting.metrics import DECILES, at_levels, score_forecasts
+from forecasting.metrics import DECILES, score_forecasts
 
 
 def draw_forecast(panel: DemandPanel, *, horizon: int, seed: int) -> Forecast:
@@ -110,12 +110,6 @@ def test_the_truth_scores_zero_and_no_demand_scores_nothing() -> None:
     assert score["coverage_80"] == 1.0
     idle = replace(panel, sales_ST=np.zeros_like(panel.sales_ST))
     assert score_forecasts(idle, forecasts=[perfect], origins=[50])["wql"] is None
-
-
-def test_levels_in_between_are_linear() -> None:
-    quantiles = np.float32([[[1.0, 3.0, 7.0]]])
-    got = at_levels(quantiles, levels_Q=np.float32([0.1, 0.5, 0.9]), wanted=(0.05, 0.1, 0.3, 0.8, 0.95))
-    np.testing.assert_allclose(got[0, 0], [1.0, 1.0, 2.0, 6.0, 7.0], rtol=1e-5)
 
 
 def test_rows_say_how_many_series_were_scored() -> None:

@@ -175,6 +175,6 @@ def test_a_damaged_artifact_is_named(tmp_path, name: str, content: bytes | None)
 def test_another_format_is_refused(tmp_path) -> None:
     untrained_forecaster(make_panel()).save(tmp_path)
     path = tmp_path / "forecaster.json"
-    path.write_text(path.read_text().replace('"format": 2', '"format": 99'))
+    path.write_text(path.read_text().replace('"format": 3', '"format": 99'))
     with pytest.raises(ArtifactError, match="format 99"):
         Forecaster.load(tmp_path)
