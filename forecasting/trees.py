@@ -178,7 +178,7 @@ def mean_of_quantiles(quantile_SHQ: FloatArray, *, levels: Sequence[float]) -> F
     """Mean of a distribution of which only quantiles are known: each stands for the levels closest to it.
 
     >>> mean_of_quantiles(np.array([[[1.0, 2.0, 6.0]]], dtype=np.float32), levels=(0.25, 0.5, 0.75)).tolist()
-    [[3.0]]
+    [[3.125]]
     """
     level_Q = np.asarray(levels)
     edges = np.concatenate([[0.0], (level_Q[1:] + level_Q[:-1]) / 2, [1.0]])

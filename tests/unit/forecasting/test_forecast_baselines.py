@@ -2,14 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from forecast_panels import make_panel
 from scipy.special import ndtri
+from scipy.stats import nbinom
+from statsforecast.models import TSB, CrostonSBA
 
 from cluster.panel import DemandPanel
 from forecasting.baselines import arima, croston, deviation_of_sums, ets, seasonal_naive, tsb, weekday_quantiles
+from forecasting.counts import negative_binomial_quantiles
 from forecasting.forecast import Forecast
 
 Baseline = Callable[[DemandPanel], Forecast]
@@ -106,3 +110,24 @@ def test_sums_of_a_random_walk() -> None:
     """Var of the sum of h steps of a walk with unit shocks is the sum of squares up to h."""
     single = np.sqrt(np.arange(1, 6))[None]
     np.testing.assert_allclose(deviation_of_sums(single)[0], np.sqrt([1, 5, 14, 30, 55]))
+
+
+@pytest.mark.parametrize(("rule", "model"), [(croston, CrostonSBA()), (tsb, TSB(alpha_d=0.1, alpha_p=0.1))])
+def test_counts_are_smoothed_as_statsforecast_does(rule: Callable[..., Forecast], model: Any) -> None:
+    panel = make_panel(num_series=8, num_periods=120)
+    rare = np.random.default_rng(1).random(panel.sales_ST.shape) < 0.2
+    rare[:, :3] = True
+    sales_ST = (panel.sales_ST + 1) * rare
+    mean_S = rule(with_sales(panel, sales_ST), horizon=2).mean_SH[:, 0]
+    wanted_S = [model.forecast(y=sales_T.astype(np.float64), h=1)["mean"][0] for sales_T in sales_ST]
+    np.testing.assert_allclose(mean_S, wanted_S, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dispersion", [1.0, 1.5, 4.0, 40.0])
+def test_quantiles_of_counts_are_within_a_unit_of_exact_ones(dispersion: float) -> None:
+    levels = (0.1, 0.5, 0.9, 0.99)
+    mean_SH = np.geomspace(0.05, 500.0, 60)[None]
+    got = negative_binomial_quantiles(mean_SH, dispersion * mean_SH, levels=levels)
+    excess = max(dispersion - 1.0, 1e-6)
+    exact = nbinom.ppf(levels, (mean_SH / excess)[..., None], 1.0 / (1.0 + excess))
+    np.testing.assert_allclose(got, exact, atol=1.01, rtol=0.02)
