@@ -42,6 +42,8 @@ class Team:
         None where LightGBM was not installed at training.
     fit_seconds
         CPU-seconds that fitting took, by member; of the blend, everything. Empty once loaded.
+    promised
+        How good the blend was on the periods that its weights come from; empty once loaded (the manifest keeps it).
     """
 
     def __init__(
@@ -51,9 +53,10 @@ class Team:
         trees: TreeForecaster | None,
         blend: Blend,
         fit_seconds: dict[str, float] | None = None,
+        promised: dict[str, float | None] | None = None,
     ) -> None:
         self.network, self.trees, self.blend = network, trees, blend
-        self.fit_seconds = fit_seconds or {}
+        self.fit_seconds, self.promised = fit_seconds or {}, promised or {}
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -172,11 +175,12 @@ def network_of(forecaster: ServedForecaster) -> Forecaster:
 
 
 def training_facts(forecaster: ServedForecaster) -> dict[str, Any]:
-    """What a manifest says of a fitted forecaster: its members, what each weighs, and the learning curve."""
+    """What a manifest says of a fitted forecaster: members, weights, what to expect of it, and its learning curve."""
     blend = forecaster.blend if isinstance(forecaster, Team) else None
     return {
         "members": [NETWORK] if blend is None else list(blend.members),
         "weights": [] if blend is None else blend.table(),
+        "promised": forecaster.promised if isinstance(forecaster, Team) else {},
         "learning_curve": [asdict(row) for row in forecaster.history],
     }
 

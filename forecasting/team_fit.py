@@ -12,9 +12,11 @@ import numpy as np
 from cluster.config import Settings
 from cluster.panel import DemandPanel
 from forecasting.blend import Blend, equal_blend, fit_blend
+from forecasting.drift import promises_of
 from forecasting.forecast import Forecast
 from forecasting.predict import Forecaster
 from forecasting.preparation import fit_and_hold_out, validation_periods
+from forecasting.segments import segment_of_S
 from forecasting.team import BLEND, CROSTON, NETWORK, TREES, WEEKDAY, Team, roll_rule
 from forecasting.trees import TreeForecaster, fit_trees
 from forecasting.vocabulary import Vocabulary
@@ -51,10 +53,14 @@ def fit_team(
     trees = _fit_trees(panel, vocabulary=fitted.vocabulary, settings=settings, share=1.0) if has_trees() else None
     trees_s = time.process_time() - began_s
     members = (NETWORK, *((TREES,) if trees else ()), WEEKDAY, CROSTON)
-    blend = equal_blend(members) if held_out is None else _weigh(panel, held_out, members=members, settings=settings)
+    blend, promised = (
+        (equal_blend(members), None)
+        if held_out is None
+        else _weigh(panel, held_out, members=members, settings=settings)
+    )
     everything_s = network_s + time.process_time() - began_s
     seconds = {NETWORK: network_s, TREES: trees_s, BLEND: everything_s}
-    return Team(network=fitted, trees=trees, blend=blend, fit_seconds=seconds)
+    return Team(network=fitted, trees=trees, blend=blend, fit_seconds=seconds, promised=promised)
 
 
 def tree_levels(levels: tuple[float, ...]) -> tuple[float, ...]:
@@ -80,8 +86,10 @@ def _fit_trees(panel: DemandPanel, *, vocabulary: Vocabulary, settings: Settings
     )
 
 
-def _weigh(panel: DemandPanel, held_out: Forecaster, *, members: tuple[str, ...], settings: Settings) -> Blend:
-    """Weights and calibration from the periods that no weighed member has seen."""
+def _weigh(
+    panel: DemandPanel, held_out: Forecaster, *, members: tuple[str, ...], settings: Settings
+) -> tuple[Blend, dict[str, float | None]]:
+    """Weights and calibration from the periods that no weighed member has seen, and how good the blend is there."""
     end, tail = panel.num_periods, validation_periods(panel, settings=settings)
     cut, horizon = end - tail, settings.horizon
     origins = sorted({cut, cut + tail // 4, cut + tail // 2})
@@ -96,4 +104,9 @@ def _weigh(panel: DemandPanel, held_out: Forecaster, *, members: tuple[str, ...]
         return roll_rule(name, panel, origins=origins, horizon=horizon, levels=settings.forecast.levels)
 
     made: Mapping[str, list[Forecast]] = {name: forecasts_of(name) for name in members}
-    return fit_blend(panel, forecasts=made, origins=origins, end=end)
+    blend = fit_blend(panel, forecasts=made, origins=origins, end=end)
+    blended = [
+        blend.combine({name: parts[k] for name, parts in made.items()}, segment_S=segment_of_S(panel.until(origin)))
+        for k, origin in enumerate(origins)
+    ]
+    return blend, promises_of(panel, forecasts=blended, origins=origins)

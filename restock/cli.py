@@ -18,6 +18,7 @@ from cluster.errors import RestockError
 from cluster.options import ConfigOption, JsonOption, SetOption, day_of
 from cluster.runtime import set_environment
 from forecasting.cli import backtest_forecast, explain_series
+from forecasting.drift_cli import backtest_drift
 from recsys.bundles_cli import suggest as suggest_bundles
 from recsys.privacy_cli import app as privacy_app
 from restock.reference import list_settings, make_configuration_page
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 backtest_app = typer.Typer(help="Judge models on periods that they have not seen.", no_args_is_help=True)
 backtest_app.command("forecast")(backtest_forecast)
+backtest_app.command("drift")(backtest_drift)
 explain_app = typer.Typer(help="Say why a model answers what it does.", no_args_is_help=True)
 explain_app.command("forecast")(explain_series)
 app.add_typer(data_app, name="data")

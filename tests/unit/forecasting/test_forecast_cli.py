@@ -11,6 +11,7 @@ from small_shop import load, make_orders
 from typer.testing import CliRunner
 
 import forecasting.cli
+import forecasting.drift_cli
 from cluster.artifacts import ArtifactStore
 from cluster.config import Settings
 from cluster.errors import ConfigError, DataError, StaleInputError
@@ -132,3 +133,19 @@ def test_what_cannot_be_explained_is_refused(shop: list[str]) -> None:
         run(forecasting.cli.explain_series, [*shop, "--item", "a", "--periods", "8"])
     with pytest.raises(StaleInputError, match="has seen history from 2024-02-20"):
         run(forecasting.cli.explain_series, [*shop, "--item", "a", "--as-of", "2024-02-20"])
+
+
+def test_drift_is_measured_since_training(shop: list[str]) -> None:
+    run(forecasting.cli.train_forecaster, [*shop, "--until", "2024-02-16"])
+    answer = json.loads(run(forecasting.drift_cli.backtest_drift, [*shop, "--json"]).splitlines()[-1])
+    assert (answer["version"], answer["since"], answer["periods"]) == ("v0001", "2024-02-16", 14)
+    assert answer["demand"][0]["stability"] == 0.0  # every item sells the same every day
+    assert {row["score"] for row in answer["forecast"]} == {"wql", "wql_sum", "bias", "coverage_80"}
+    assert all(row["promised"] is not None for row in answer["forecast"])
+    assert "forecaster v0001 since its training" in run(forecasting.drift_cli.backtest_drift, shop)
+
+
+def test_drift_needs_history_since_training(shop: list[str]) -> None:
+    run(forecasting.cli.train_forecaster, shop)
+    with pytest.raises(DataError, match="load newer history"):
+        run(forecasting.drift_cli.backtest_drift, shop)
