@@ -28,7 +28,7 @@ import pyarrow.parquet
 from cluster.config import Settings
 from cluster.errors import ConfigError, DataError
 from cluster.ingest import Input, Load, Loaded, find_input
-from cluster.panel import Calendar, DemandPanel
+from cluster.panel import Calendar, DemandPanel, IntArray
 from cluster.privacy import open_user_ids
 from cluster.quality import QualityReport
 from cluster.reading import PanelReader
@@ -128,30 +128,57 @@ class Dataset:
             If history is shorter than the split that is configured, or does not reach ``until``.
         """
         end = self.num_periods if until is None else until
+        reader = self._reader(end)
+        return self._read(reader, self._rows(reader, selection_end=selection_end))
+
+    def panels(self, *, until: int | None = None) -> Iterator[DemandPanel]:
+        """The series of :meth:`panel`, shard by shard: each holds what memory must, ``data.num_shards`` in all.
+
+        A series that never sold for money takes its price from its own shard.
+
+        Raises
+        ------
+        DataError
+            As :meth:`panel`.
+        """
+        reader = self._reader(self.num_periods if until is None else until)
+        rows_of_shard = self._rows(reader, selection_end=None)
+        nothing = np.arange(0)
+        for number, rows in enumerate(rows_of_shard):
+            if len(rows):
+                yield self._read(reader, [rows if k == number else nothing for k in range(len(rows_of_shard))])
+
+    def _reader(self, end: int) -> PanelReader:
         if not 1 <= end <= self.num_stored:
             raise DataError(
                 f"history starts on {self.calendar.start_on} and knows nothing after "
                 f"{self.calendar.date_on(self.num_stored)}, asked for {self.calendar.date_on(end)}; "
                 "load newer orders, or choose a date within"
             )
-        if selection_end is None:
-            selection_end = make_split(end, settings=self.settings.split, calendar=self.calendar).test
-        reader = PanelReader(
+        return PanelReader(
             folder=self.panel_folder,
             num_periods=self.num_stored,
             num_known=len(self.holidays),
             promotion_names=self.promotion_names,
             known_at=end,
         )
-        rows = reader.pick(self.settings.data.max_series, before=min(selection_end, end))
+
+    def _rows(self, reader: PanelReader, *, selection_end: int | None) -> list[IntArray]:
+        """Rows of each shard that are planned."""
+        end = reader.known_at
+        if selection_end is None:
+            selection_end = make_split(end, settings=self.settings.split, calendar=self.calendar).test
+        return reader.pick(self.settings.data.max_series, before=min(selection_end, end))
+
+    def _read(self, reader: PanelReader, rows_of_shard: list[IntArray]) -> DemandPanel:
         stored = DemandPanel(
             calendar=self.calendar,
             promotion_names=self.promotion_names,
             holiday_X=np.array(self.holidays, dtype=np.float32),
             notice_periods=self.notice_periods,
-            **reader.read(rows),
+            **reader.read(rows_of_shard),
         )
-        return stored.until(end)
+        return stored.until(reader.known_at)
 
 
 def open_dataset(settings: Settings) -> Dataset:

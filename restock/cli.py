@@ -19,6 +19,7 @@ from cluster.options import ConfigOption, JsonOption, SetOption, day_of
 from cluster.runtime import set_environment
 from forecasting.cli import backtest_forecast, explain_series
 from forecasting.drift_cli import backtest_drift
+from forecasting.stream_cli import forecast_series
 from recsys.bundles_cli import suggest as suggest_bundles
 from recsys.privacy_cli import app as privacy_app
 from restock.reference import list_settings, make_configuration_page
@@ -42,6 +43,7 @@ app.add_typer(backtest_app, name="backtest")
 app.add_typer(explain_app, name="explain")
 app.add_typer(privacy_app, name="privacy")
 app.command("bundles")(suggest_bundles)
+app.command("forecast")(forecast_series)
 app.command("serve")(serve_command)
 
 

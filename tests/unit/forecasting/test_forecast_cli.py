@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import typer
 from forecast_panels import SMALL
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 import forecasting.cli
 import forecasting.drift_cli
+import forecasting.stream_cli
 from cluster.artifacts import ArtifactStore
 from cluster.config import Settings
 from cluster.errors import ConfigError, DataError, StaleInputError
@@ -149,3 +151,17 @@ def test_drift_needs_history_since_training(shop: list[str]) -> None:
     run(forecasting.cli.train_forecaster, shop)
     with pytest.raises(DataError, match="load newer history"):
         run(forecasting.drift_cli.backtest_drift, shop)
+
+
+def test_every_series_is_forecast_into_a_file(shop: list[str], tmp_path: Path) -> None:
+    run(forecasting.cli.train_forecaster, shop)
+    out = tmp_path / "forecasts.parquet"
+    asked = [*shop, "--out", str(out), "--levels", "0.9,0.5"]
+    answer = json.loads(run(forecasting.stream_cli.forecast_series, [*asked, "--json"]).splitlines()[-1])
+    assert (answer["series"], answer["version"], answer["levels"]) == (3, "v0001", [0.5, 0.9])
+    rows = {row["item_id"]: row for row in pq.read_table(out).to_pylist()}
+    assert set(rows) == {"a", "b", "c"}
+    assert (str(rows["c"]["from_on"]), len(rows["c"]["sum_0.9_qty"])) == ("2024-03-01", 7)
+    assert sum(rows["c"]["mean_qty"]) == pytest.approx(21.0, rel=0.1)  # three units every day
+    with pytest.raises(ConfigError, match=r"--levels 0.999: give distinct levels from 0.1 to 0.9"):
+        run(forecasting.stream_cli.forecast_series, [*shop, "--out", str(out), "--levels", "0.999"])
