@@ -103,7 +103,7 @@ INSTANCE_SETTINGS: dict[str, Any] = {
     "entropy": 2e-2,
     "evaluations": 11,
     "patience": 11,
-    "budget_steps_ppo": 1_400_000,
+    "budget_steps_ppo": 2_600_000,
     "budget_steps_dqn": 800_000,
     "budget_steps_direct": 2_500_000,
 }

@@ -17,7 +17,7 @@ from rl.network import make_mlp
 from rl.policies.dqn import ReplayRing
 from rl.policies.ppo import generalised_advantage
 
-_CLIP, _VALUE_WEIGHT, _TAU = 0.2, 0.5, 0.02
+_CLIP, _VALUE_WEIGHT, _TAU, _FAR = 0.2, 0.5, 0.02, 0.05
 
 
 class PlainLoop(ABC):
@@ -167,9 +167,11 @@ class PlainDQN(PlainLoop):
             advantage_NA.gather(1, batch[name].unsqueeze(1)).squeeze(1) for name in ("action", "other")
         )
         target_N = self._target_N(batch["earned"], batch["after"])
-        contrast = chosen_N - other_N - (target_N - self._target_N(batch["other_earned"], batch["other_after"]))
+        apart_N = chosen_N - other_N
+        contrast = apart_N - target_N + self._target_N(batch["other_earned"], batch["other_after"])
+        weight = 1 / (1 + (apart_N.detach() / _FAR).square())
         error = self.critic(seen).squeeze(1) + chosen_N.detach() - target_N
-        return error.square().mean() + contrast.square().mean()
+        return error.square().mean() + (weight * contrast.square()).mean()
 
     @torch.no_grad()
     def _target_N(self, earned_N: Tensor, after: Tensor) -> Tensor:

@@ -31,6 +31,8 @@ Q_MEAN_KEY = "qf_mean"
 TD_ERROR_KEY = "td_error_abs_mean"
 CONTRAST_KEY = "contrast_loss"
 OTHER_ACTION, OTHER_REWARD, OTHER_NEXT_OBS = "other_action", "other_reward", "other_next_obs"
+_FAR = 0.05
+"""Difference of action values, in rewards, at which a contrast counts half."""
 
 
 def n_step_return(reward_TN: Tensor, *, gamma: float, n: int) -> Tensor:
@@ -150,7 +152,10 @@ class LeanDQNLearner(LeanTorchLearner, DQNTorchLearner):
         if OTHER_ACTION in batch:
             other_N = advantage_NA.gather(1, batch[OTHER_ACTION].unsqueeze(1)).squeeze(1)
             other_target_N = self._target_N(module, batch, config=config, reward=OTHER_REWARD, after=OTHER_NEXT_OBS)
-            kept[CONTRAST_KEY] = mse_loss(chosen_N - other_N, target_N - other_target_N)
+            apart_N = chosen_N - other_N
+            # What is far apart need only be known to be far: else ruinous orders would take the network's attention.
+            weight_N = 1 / (1 + (apart_N.detach() / _FAR).square())
+            kept[CONTRAST_KEY] = (weight_N * (apart_N - target_N + other_target_N).square()).mean()
             chosen_N = chosen_N.detach()
         value_N = fwd_out[VALUE] + chosen_N
         kept[Q_LOSS_KEY] = mse_loss(value_N, target_N)
