@@ -3,8 +3,9 @@
 import json
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -28,13 +29,16 @@ def train_recommender(
     config: ConfigOption = None,
     overrides: SetOption = None,
     until: UntilOption = None,
+    warm: Annotated[
+        bool, typer.Option("--warm", help="Go on from the champion: its weights and parameters, one epoch.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train the recommender on all history before a day, publish it and make it champion."""
     settings = load_settings(config, overrides=overrides or ())
     dataset = open_dataset(settings)
     until_on = dataset.calendar.date_on(dataset.period_until(day_of(until, option="--until")))
-    fitted, insight = _fit(dataset, settings=settings, until_on=until_on)
+    fitted, insight = _fit(dataset, settings=settings, until_on=until_on, warm=warm)
     stored = _publish(fitted, insight, settings=settings, dataset=dataset, until_on=until_on)
     if as_json:
         facts = {"learning_curve": fitted.learning_curve, "validation": fitted.validation}
@@ -44,25 +48,28 @@ def train_recommender(
     _show(fitted.validation, title=title)
 
 
-def _fit(dataset: Dataset, *, settings: Settings, until_on: date) -> "tuple[Recommender, Insight]":
+def _fit(dataset: Dataset, *, settings: Settings, until_on: date, warm: bool) -> "tuple[Recommender, Insight]":
     from recsys.insight import fit_insight
     from recsys.interactions import make_interactions  # here: polars and torch take seconds to import
-    from recsys.train import fit_recommender
+    from recsys.predict import Recommender
+    from recsys.train import fit_recommender, refit_recommender
 
     orders = dataset.table("orders")
     if orders is None:
         raise DataError("the dataset has no orders; configure [data.tables.orders] and run 'restock data load'")
     events = dataset.table("events")
     interactions = make_interactions(orders, events, until=until_on, settings=settings.recommender)
-    with (
-        connect(settings.runtime),
-        stage("Train the recommender", total=settings.recommender.epochs + 1) as running,
-    ):
-        fitted = fit_recommender(
-            interactions,
-            settings=settings,
-            on_epoch=lambda row: running.advance(note=None if row["ndcg"] is None else f"NDCG@10 {row['ndcg']:.3f}"),
-        )
+    champion = Recommender.load(open_store(settings).load(NAME).folder) if warm else None
+    epochs = 1 if warm else settings.recommender.epochs + 1
+    with connect(settings.runtime), stage("Train the recommender", total=epochs) as running:
+
+        def on_epoch(row: dict[str, Any]) -> None:
+            running.advance(note=None if row["ndcg"] is None else f"NDCG@10 {row['ndcg']:.3f}")
+
+        if champion is None:
+            fitted = fit_recommender(interactions, settings=settings, on_epoch=on_epoch)
+        else:
+            fitted = refit_recommender(champion, interactions, settings=settings, on_epoch=on_epoch)
     with stage("Learn interests, intervals and neighbours"):
         insight = fit_insight(
             interactions, orders=orders, events=events, items=dataset.table("items"), seed=settings.seed

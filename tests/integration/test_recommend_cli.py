@@ -29,6 +29,13 @@ def test_the_verb_trains_publishes_and_promotes(ray_session, tmp_path, capsys):
     assert loaded.trained_until.date().isoformat() == "2024-02-20"
     assert set(loaded.recommend(["u1"], k=3).item_ids_UK[0]) == {"a", "b", "c"}
 
+    train_recommender(overrides=[home, *same_data, *SMALL], until="2024-02-25", warm=True, as_json=True)
+    warm = Recommender.load(ArtifactStore(tmp_path / "home" / "models").load("recommender").folder)
+    assert warm.trained_until.date().isoformat() == "2024-02-25"
+    assert warm.blend.weights == loaded.blend.weights
+    assert [row["phase"] for row in warm.learning_curve] == ["refit"]
+    assert warm.histories.num_events > loaded.histories.num_events
+
 
 def test_a_wrong_day_is_named(tmp_path):
     load(tmp_path, orders=make_orders())

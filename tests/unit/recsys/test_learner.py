@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -98,3 +100,26 @@ def test_a_short_history_gives_the_same_vector_alone_and_beside_a_long_one():
     assert np.diff(both.offset_U1)[1] > 5
     torch.testing.assert_close(encode_last(network, both)[0], encode_last(network, both.take(np.array([0])))[0])
     assert (encode_last(network, LOG.take(np.array([-1]))) == 0).all()
+
+
+def test_a_model_grown_to_other_items_answers_as_before_about_those_it_knew():
+    model = SequenceModel(settings=SETTINGS, seed=1).fit(LOG)
+    old_row_I = np.append(np.arange(LOG.num_items)[::-1], -1)
+    grown_ids = np.append(LOG.item_ids_I, "new")
+    back_I = np.argsort(old_row_I[:-1])
+    moved = replace(LOG, item_ids_I=grown_ids, item_E=back_I[LOG.item_E].astype(np.int32))
+    grown = model.grown(moved, old_row_I=old_row_I)
+    before = encode_last(model.network, LOG)
+    torch.testing.assert_close(encode_last(grown.network, moved), before)
+    with torch.inference_mode():
+        logits, expected = grown.network.logits(before), model.network.logits(before)
+    torch.testing.assert_close(logits[:, back_I], expected)
+    assert logits.shape[1] == LOG.num_items + 1
+
+
+def test_a_refit_goes_on_from_the_weights_that_are_there():
+    model = SequenceModel(settings=SETTINGS, seed=1).fit(LOG)
+    again = model.refit(LOG)
+    change = np.abs(again.arrays()["bias_I"] - model.arrays()["bias_I"])
+    assert 0 < change.max() < 0.5
+    np.testing.assert_array_equal(model.score_UI(LOG), SequenceModel(settings=SETTINGS, seed=1).fit(LOG).score_UI(LOG))
