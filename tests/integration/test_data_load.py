@@ -17,6 +17,7 @@ from small_shop import TODAY, make_orders, make_settings
 from cluster.config import load_settings
 from cluster.dataset import load_dataset, open_dataset
 from cluster.errors import DataError
+from cluster.privacy import KEY_VARIABLE
 from cluster.shards import run_here, shard_of
 
 pytestmark = pytest.mark.integration
@@ -41,7 +42,8 @@ def retail(shared_data, ray_session, tmp_path_factory):
     return load_dataset(load_settings(ONLINE_RETAIL, overrides=[f'home="{home}"', source]))
 
 
-def test_ray_and_a_loop_make_the_same_dataset(tmp_path, ray_session):
+def test_ray_and_a_loop_make_the_same_dataset(tmp_path, ray_session, monkeypatch):
+    monkeypatch.setenv(KEY_VARIABLE, "one key for both homes")
     parts = tmp_path / "parts"
     parts.mkdir()
     items = tuple(f"item {number}" for number in range(30))
