@@ -54,7 +54,8 @@ def random_case(seed, rows):
         review=rng.integers(1, 4, rows),
     )
     state = make_state(rows, on_hand=rng.integers(0, 20, rows), on_order=rng.integers(0, 9, (rows, 2)))
-    wish_S = rng.choice([0.0, 1.0], rows) * rng.uniform(0, 50, rows)
+    # In hundredths: none within rounding of the tolerance.
+    wish_S = rng.choice([0.0, 1.0], rows) * rng.uniform(0, 50, rows).round(2)
     return wish_S.astype(np.float32), state, terms
 
 
@@ -102,8 +103,8 @@ def test_is_the_smallest_feasible_order_not_below_the_wish_else_the_largest(seed
         most = min(terms.order_cap_S[row], terms.storage_capacity_S[row] - held_S[row], 200)
         options = [q for q in np.arange(1, most + 1) if q % terms.pack_size_S[row] == 0]
         options = [q for q in options if q >= terms.min_order_qty_S[row]]
-        enough = [q for q in options if q >= wish - 1e-3]
         # A pack is not opened for less than a ten-thousandth of it: wishes are differences of float32.
+        enough = [q for q in options if q >= wish - 1e-4 * terms.pack_size_S[row]]
         is_nothing = wish <= 1e-4 * terms.pack_size_S[row]
         best = 0 if is_nothing or not options else (min(enough) if enough else max(options))
         assert quantity_S[row] == best
