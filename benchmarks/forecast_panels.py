@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from benchmarks.panels import read_table
+from benchmarks.panels import read_days, read_table
 from cluster.errors import DataError
 from cluster.panel import Calendar, DemandPanel, FloatArray, SeriesIndex
 from cluster.schema import DEFAULT_LOCATION
@@ -57,7 +57,7 @@ def load_table(path: Path, columns: TableColumns, *, weekly: bool) -> tuple[Dema
         If the file, a column or a date cannot be used; the message names it.
     """
     table = _read(path, columns)
-    day = _dates(table[columns.time], path=path, column=columns.time)
+    day = read_days(table[columns.time], path=path, column=columns.time)
     first = day.min()
     period_N = (day - first).dt.total_days().to_numpy() // (7 if weekly else 1)
     ids, series_N = np.unique(table[columns.id].cast(pl.String).to_numpy().astype(str), return_inverse=True)
@@ -102,19 +102,6 @@ def _read(path: Path, columns: TableColumns) -> pl.DataFrame:
     if not table.height:
         raise DataError(f"{path}: has no rows with a name in {columns.id}; name the column of the series' names")
     return table
-
-
-def _dates(value: pl.Series, *, path: Path, column: str) -> pl.Series:
-    days = (
-        value.cast(pl.Date)
-        if value.dtype.is_temporal()
-        else value.cast(pl.String).str.slice(0, 10).str.to_date(strict=False)
-    )
-    wrong = days.is_null().arg_true()
-    if len(wrong):
-        row = int(wrong[0])
-        raise DataError(f"{path}: row {row + 1}: {column} is {value[row]!r}, not a date such as 2024-01-31; correct it")
-    return days
 
 
 def _dense(

@@ -168,6 +168,17 @@ def _times(table: pl.DataFrame, column: str, *, path: Path) -> pl.Series:
         if not is_date and not value.null_count():
             return value.cast(pl.Int64)
         value = value.cast(pl.String).str.replace(r"^(\d{4})(\d{2})(\d{2})$", "$1-$2-$3")
+    return read_days(value, path=path, column=column, hint=" or a period's number")
+
+
+def read_days(value: pl.Series, *, path: Path, column: str, hint: str = "") -> pl.Series:
+    """Dates of a column, whatever time of day they carry.
+
+    Raises
+    ------
+    DataError
+        Naming the first row that holds none; ``hint`` says what else the column may hold.
+    """
     days = (
         value.cast(pl.Date)
         if value.dtype.is_temporal()
@@ -177,8 +188,7 @@ def _times(table: pl.DataFrame, column: str, *, path: Path) -> pl.Series:
     if len(wrong):
         row = int(wrong[0])
         raise DataError(
-            f"{path}: row {row + 1}: {column} is {value[row]!r}, not a date such as 2024-01-31 or a period's number; "
-            "correct it"
+            f"{path}: row {row + 1}: {column} is {value[row]!r}, not a date such as 2024-01-31{hint}; correct it"
         )
     return days
 
