@@ -56,7 +56,7 @@ def build(settings: Settings) -> serve.Application:
 
 
 def build_services(settings: Settings) -> dict[str, serve.Application]:
-    """The deployments behind the ingress, by their names in ``serve.ingress.Services``; raises as :func:`build`."""
+    """The deployments behind the ingress, named as in ``routes.context.Services``; raises as :func:`build`."""
     configs = serving_versions(settings)
     forecasts = _deploy(ForecasterReplica, "forecaster", settings, configs).bind(settings)
     policies = _deploy(PolicyReplica, "policy", settings, configs).bind(settings)

@@ -1,6 +1,7 @@
 """The whole composition in this process: real replicas behind local handles, no Ray."""
 
 import logging
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +10,16 @@ from serving_home import Home, make_home
 from starlette.testclient import TestClient
 
 from serve.app import build_services
-from serve.ingress import Services, make_api
+from serve.ingress import make_api
+from serve.routes.context import Services
+
+
+def _wait_until_ready(client: TestClient) -> None:
+    # Local handles load their models beside the first requests.
+    end = time.monotonic() + 60
+    while client.get("/readyz").status_code != 200:
+        assert time.monotonic() < end, client.get("/readyz").text
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="session")
@@ -31,4 +41,5 @@ def services(home: Home) -> Services:
 @pytest.fixture(scope="session")
 def client(home: Home, services: Services) -> Iterator[TestClient]:
     with TestClient(make_api(services, settings=home.settings), raise_server_exceptions=False) as client:
+        _wait_until_ready(client)
         yield client

@@ -9,8 +9,9 @@ from starlette.testclient import TestClient
 
 from cluster.config import Settings, load_settings
 from cluster.errors import ArtifactError, ConflictError, DataError
-from serve.ingress import Services, make_api
+from serve.ingress import make_api
 from serve.problems import make_problem
+from serve.routes.context import Services
 
 SECRET = "/home/somebody/models: weights.bin"
 BODY = {"series": [{"item_id": "a"}]}

@@ -1,0 +1,51 @@
+"""What every route shares: the services that it may ask, the refusals that it documents.
+
+This module imports no model and no torch.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, Request
+
+from cluster.privacy import UserIds
+from serve import schemas
+
+_PROBLEM = {"model": schemas.Problem}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: _PROBLEM | {"description": "the body is not JSON"},
+    408: _PROBLEM | {"description": "the body did not arrive in time"},
+    409: _PROBLEM | {"description": "history or model is of another date than the request"},
+    413: _PROBLEM | {"description": "the body is too long"},
+    422: _PROBLEM | {"description": "the request is not as documented, or names what does not exist"},
+    503: _PROBLEM | {"description": "a model is not available"},
+    504: _PROBLEM | {"description": "no answer in time"},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Handles of the deployments; anything whose methods answer to ``.remote()`` with an awaitable will do."""
+
+    forecaster: Any
+    recommender: Any
+    sessions: Any
+    policy: Any
+    planner: Any
+
+
+def _services(request: Request) -> Services:
+    return cast(Services, request.app.state.services)
+
+
+def _users(request: Request) -> UserIds:
+    return cast(UserIds, request.app.state.users)
+
+
+def _max_series(request: Request) -> int:
+    return cast(int, request.app.state.max_series)
+
+
+ServicesOf = Annotated[Services, Depends(_services)]
+UsersOf = Annotated[UserIds, Depends(_users)]
+MaxSeriesOf = Annotated[int, Depends(_max_series)]

@@ -1,0 +1,60 @@
+"""How the service is: which models answer, whether it is alive, whether it is ready."""
+
+import asyncio
+import logging
+from importlib.metadata import version as version_of
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from serve import schemas
+from serve.problems import NotReadyError
+from serve.routes.context import REFUSALS, ServicesOf
+
+_log = logging.getLogger("restock.serve")
+router = APIRouter()
+
+
+@router.get("/v1/models", response_model=schemas.ModelsAnswer, responses={503: REFUSALS[503]}, tags=["models"])
+async def models(services: ServicesOf) -> JSONResponse:
+    """List the versions that answer now."""
+    forecaster, recommender, policies = await asyncio.gather(
+        services.forecaster.describe.remote(),
+        services.recommender.describe.remote(),
+        services.policy.describe.remote(),
+    )
+    served = [forecaster, recommender, *policies]
+    return JSONResponse({"version": version_of("restock"), "models": [model.to_json() for model in served]})
+
+
+@router.get("/healthz", response_model=schemas.HealthAnswer, tags=["health"])
+async def healthz() -> JSONResponse:
+    """Answer that this process is alive; it asks no model."""
+    return JSONResponse({"status": "ok"})
+
+
+@router.get("/readyz", response_model=schemas.ReadyAnswer, responses={503: REFUSALS[503]}, tags=["health"])
+async def readyz(services: ServicesOf) -> JSONResponse:
+    """Ask every model a real question; 503 names those that do not answer."""
+    checks = {
+        "forecaster": services.forecaster.check.remote(),
+        "recommender": services.recommender.check.remote(),
+        "sessions": services.sessions.check.remote(),
+        "policy": services.policy.check.remote(),
+        "planner": services.planner.check.remote(),
+    }
+    found = await asyncio.gather(*map(_outcome, checks.values()))
+    failed = [name for name, outcome in zip(checks, found, strict=True) if outcome is None]
+    if failed:
+        raise NotReadyError(f"no answer from: {', '.join(failed)}; the service is starting, or needs its operator")
+    return JSONResponse({"status": "ready", "checks": dict(zip(checks, found, strict=True))})
+
+
+async def _outcome(check: Any) -> str | None:
+    """What a check says, None where it fails: whatever the reason is, that model is not ready."""
+    try:
+        return str(await check)
+    except Exception as error:
+        _log.warning("readiness: %s", getattr(error, "cause", None) or error)
+        return None
