@@ -19,9 +19,13 @@ from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, Sc
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.callback import UserCallback
 
+from cluster.curves import open_curves
+
 Row = dict[str, Any]
 State = dict[str, Any]
 
+CURVES_FOLDER = "curves"
+"""Below the home folder, beside ``runs``."""
 _MAX_FAILURES = 2
 _POLL_S = 0.2
 _STATE_FILE = "state.pt"
@@ -47,10 +51,14 @@ def fit_resumable(
         Streamed to the workers in equal shares and a fixed order: the same seed gives the same weights.
     folder
         Of this run and no other: a run that was killed goes on from the checkpoint in it. Removed at the end.
+        Its learning curves stay in ``../../curves/<name of the folder>``, for TensorBoard.
     on_row
         Called in this process with every reported row.
     """
     folder = folder.resolve()
+    curves_folder = folder.parent.parent / CURVES_FOLDER / folder.name
+    if not folder.exists():
+        shutil.rmtree(curves_folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     trainer = TorchTrainer(
         worker,
@@ -66,7 +74,13 @@ def fit_resumable(
             callbacks=[_WriteRows(folder / _ROWS_FILE)],
         ),
     )
-    result = _fit_and_follow(trainer, rows=folder / _ROWS_FILE, on_row=on_row)
+    with open_curves(curves_folder) as curves:
+
+        def follow(row: Row) -> None:
+            curves.write(row)
+            on_row(row)
+
+        result = _fit_and_follow(trainer, rows=folder / _ROWS_FILE, on_row=follow)
     with result.checkpoint.as_directory() as checkpoint:
         state: State = torch.load(Path(checkpoint) / _STATE_FILE, weights_only=True, map_location="cpu")
     shutil.rmtree(folder, ignore_errors=True)

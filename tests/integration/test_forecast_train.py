@@ -10,6 +10,7 @@ import numpy as np
 import psutil
 import pytest
 from forecast_panels import make_panel, small_settings
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator, ScalarEvent
 
 from cluster.config import Settings
 from forecasting.learning_curve import EpochRow
@@ -44,6 +45,12 @@ def _is_ours(process: psutil.Process) -> bool:
     return any(parent.pid == os.getpid() for parent in process.parents())
 
 
+def read_curve(folder: Path, name: str) -> list[ScalarEvent]:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return events.Scalars(name)
+
+
 def test_a_killed_worker_changes_nothing_and_a_finished_run_is_not_run_again(
     ray_session: None, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,6 +74,9 @@ def test_a_killed_worker_changes_nothing_and_a_finished_run_is_not_run_again(
     assert again == []
     assert resumed.history == fitted.history
     assert list((settings.home / "runs").iterdir()) == []
+    (curves,) = (settings.home / "curves").iterdir()
+    drawn = [(point.step, point.value) for point in read_curve(curves, "train_loss")]
+    assert drawn == [(row.epoch, pytest.approx(row.train_loss)) for row in fitted.history]
 
 
 def test_two_workers_learn_together(ray_session: None, settings: Settings) -> None:
