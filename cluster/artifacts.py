@@ -3,10 +3,11 @@
 ::
 
     ROOT/<name>/v0001/manifest.json, <files of the model>
-    ROOT/<name>/aliases.json        {"champion": "v0001", "challenger": "v0002"}
+    ROOT/<name>/aliases.json        {"champion": "v0001", "challenger": "v0002", "promotions": [...]}
 
 ``name`` says what the model is for: ``forecaster``, ``recommender``, ``policy/<category>``. A version appears in one
-rename when it is complete and never changes after; an alias moves in one rename too.
+rename when it is complete and never changes after; an alias moves in one rename too, under the model's lock
+(``cluster.promotions``). ``cluster.pruning`` deletes what nothing needs.
 """
 
 import hashlib
@@ -19,14 +20,23 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cluster.config import Settings
 from cluster.errors import ArtifactError, StaleInputError
+from cluster.promotions import (
+    Alias,
+    Promotion,
+    champions_before,
+    check_expected,
+    locked,
+    move_alias,
+    read_aliases,
+    read_promotions,
+)
 
-Alias = Literal["champion", "challenger"]
 _VERSION = re.compile(r"v(\d{4,})")
 _PACKAGES = ("cluster", "forecasting", "recsys", "rl", "serve", "restock")
 
@@ -151,7 +161,7 @@ class ArtifactStore:
             Writes the files into an empty folder; it may still read the old ones.
         """
         stored = self.load(name, version)
-        with self.writing(name) as draft:
+        with self.writing(name) as draft, self.locked(name):
             write(draft)
             shutil.copy2(stored.folder / "manifest.json", draft / "manifest.json")
             old = draft.with_name(f"{draft.name}-old")
@@ -219,19 +229,83 @@ class ArtifactStore:
 
     def aliases(self, name: str) -> dict[str, str]:
         """Which version each alias of a model points to."""
-        path = self._folder(name) / "aliases.json"
-        if not path.exists():
-            return {}
-        return dict(json.loads(path.read_text()))
+        return read_aliases(self._folder(name))
 
-    def promote(self, name: str, version: str, *, alias: Alias = "champion") -> None:
-        """Point an alias at a version, in one rename."""
-        self.load(name, version)
-        aliases = self.aliases(name) | {alias: version}
-        path = self._folder(name) / "aliases.json"
-        beside = path.with_suffix(f".{os.getpid()}.tmp")
-        beside.write_text(json.dumps(aliases, indent=2, sort_keys=True) + "\n")
-        beside.replace(path)
+    def promotions(self, name: str) -> tuple[Promotion, ...]:
+        """Every move of a model's aliases, oldest first: who, when, from where, to where and why."""
+        return read_promotions(self._folder(name))
+
+    def promote(
+        self,
+        name: str,
+        version: str,
+        *,
+        alias: Alias = "champion",
+        by: str | None = None,
+        reason: str = "",
+        expected: str | None = None,
+    ) -> Promotion:
+        """Point an alias at a version, given by number or by another alias, in one rename under the model's lock.
+
+        Parameters
+        ----------
+        by
+            Who promotes; None is the user of this process.
+        expected
+            Version that the alias must point to now; None takes any.
+
+        Raises
+        ------
+        ArtifactError
+            If there is no such version, or its manifest cannot be read.
+        ConflictError
+            If the alias points elsewhere than ``expected``.
+        """
+        with self.locked(name) as folder:
+            check_expected(folder, alias, expected=expected)
+            number = self.load(name, version).version
+            return move_alias(folder, alias, version=number, kind="promote", by=by, reason=reason)
+
+    def roll_back(
+        self, name: str, *, by: str | None = None, reason: str = "", expected: str | None = None
+    ) -> Promotion:
+        """Point champion at the version that was champion before; again, and it goes one step further back.
+
+        Parameters are those of :meth:`promote`. Give ``expected``: of two people who roll back at once, one then gets
+        a conflict instead of a second step back.
+
+        Raises
+        ------
+        ArtifactError
+            If no earlier champion is still stored.
+        ConflictError
+            If champion points elsewhere than ``expected``.
+        """
+        with self.locked(name) as folder:
+            check_expected(folder, "champion", expected=expected)
+            stored = set(self.versions(name))
+            earlier = [version for version in champions_before(read_promotions(folder)) if version in stored]
+            if not earlier:
+                raise ArtifactError(
+                    f"model '{name}' has no earlier champion to go back to; use 'restock models promote' with a version"
+                )
+            number = self.load(name, earlier[0]).version
+            return move_alias(folder, "champion", version=number, kind="roll_back", by=by, reason=reason)
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[Path]:
+        """Hold a model's lock and yield its folder: no alias moves and no version goes meanwhile.
+
+        Raises
+        ------
+        ArtifactError
+            If there is no such model.
+        """
+        folder = self._folder(name)
+        if not folder.is_dir():
+            raise ArtifactError(f"no model '{name}' in {self.root}; 'restock models list' names what there is")
+        with locked(folder):
+            yield folder
 
     def _folder(self, name: str) -> Path:
         if not re.fullmatch(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?", name) or ".." in name:

@@ -47,7 +47,7 @@ def publish_features(dataset: Dataset, *, panel: DemandPanel, period: int) -> St
         metrics={name: {"rows": table.num_rows, "columns": table.column_names} for name, table in tables.items()},
         write=lambda folder: _write(folder, tables, scalers),
     )
-    open_store(dataset.settings).promote(NAME, stored.version)
+    open_store(dataset.settings).promote(NAME, stored.version, reason="restock data features")
     return stored
 
 

@@ -218,7 +218,7 @@ def _publish(fitted: "ServedForecaster", *, settings: Settings, dataset: Dataset
         metrics=training_facts(fitted),
         write=fitted.save,
     )
-    open_store(settings).promote(NAME, stored.version)
+    open_store(settings).promote(NAME, stored.version, reason="restock train forecaster")
     return stored
 
 

@@ -89,7 +89,7 @@ def _publish(
         metrics={"validation": fitted.validation, "learning_curve": fitted.learning_curve},
         write=lambda folder: save_all(fitted, insight, folder),
     )
-    open_store(settings).promote(NAME, stored.version)
+    open_store(settings).promote(NAME, stored.version, reason="restock train recommender")
     return stored
 
 

@@ -22,6 +22,7 @@ from forecasting.drift_cli import backtest_drift
 from forecasting.stream_cli import forecast_series
 from recsys.bundles_cli import suggest as suggest_bundles
 from recsys.privacy_cli import app as privacy_app
+from restock.models_cli import app as models_app
 from restock.reference import list_settings, make_configuration_page
 from restock.train_cli import app as train_app
 from serve.cli import serve_command
@@ -41,6 +42,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(train_app, name="train")
 app.add_typer(backtest_app, name="backtest")
 app.add_typer(explain_app, name="explain")
+app.add_typer(models_app, name="models")
 app.add_typer(privacy_app, name="privacy")
 app.command("bundles")(suggest_bundles)
 app.command("forecast")(forecast_series)

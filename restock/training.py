@@ -93,7 +93,7 @@ def train_forecasters(bench: Workbench) -> Forecasters:
     """Fit on the past, then refit, warm, up to the test. Both are published; the second becomes champion."""
     past = _fit_until(bench, bench.split.policy, label="forecaster", warm_start=None)
     current = _fit_until(bench, bench.split.test, label="forecaster, refit", warm_start=past)
-    bench.store.promote(FORECASTER, bench.store.versions(FORECASTER)[-1])
+    bench.store.promote(FORECASTER, bench.store.versions(FORECASTER)[-1], reason="refitted up to the held-out periods")
     return Forecasters(past=past, current=current)
 
 
@@ -176,7 +176,7 @@ def train_recommender(bench: Workbench) -> JudgedRecommender | None:
         metrics={"test": rows, "validation": fitted.validation, "learning_curve": fitted.learning_curve},
         write=lambda folder: save_all(fitted, insight, folder),
     )
-    bench.store.promote(RECOMMENDER, stored.version)
+    bench.store.promote(RECOMMENDER, stored.version, reason="fitted up to the held-out periods")
     return JudgedRecommender(model=fitted, rows=tuple(rows))
 
 
@@ -219,14 +219,17 @@ def train_policies(bench: Workbench, forecasters: Forecasters, *, resume: bool) 
 def _publish_policies(bench: Workbench, study: PolicyStudy) -> None:
     # The gate has seen the test: what it let through may decide from the end of history on, not before.
     until_on = bench.date_on(bench.split.end)
-    _publish_policy(bench, DEFAULT_POLICY, study.default, until_on=until_on, metrics={})
+    reason = "tuned on all categories together"
+    _publish_policy(bench, DEFAULT_POLICY, study.default, until_on=until_on, metrics={}, reason=reason)
     for category, policy in study.policies.items():
         metrics = {
             "category_id": category,
             "decision": asdict(study.decisions[category]),
             "test": study.reports[category].to_dict(),
         }
-        _publish_policy(bench, f"policy/{slug_of(category)}", policy, until_on=until_on, metrics=metrics)
+        reason = study.decisions[category].reason
+        name = f"policy/{slug_of(category)}"
+        _publish_policy(bench, name, policy, until_on=until_on, metrics=metrics, reason=reason)
 
 
 def _publish_policy(
@@ -236,6 +239,7 @@ def _publish_policy(
     *,
     until_on: date,
     metrics: dict[str, Any],
+    reason: str,
 ) -> None:
     stored = _publish(
         bench,
@@ -245,7 +249,7 @@ def _publish_policy(
         metrics=metrics,
         write=lambda folder: save_policy(policy, folder),
     )
-    bench.store.promote(name, stored.version)
+    bench.store.promote(name, stored.version, reason=reason)
 
 
 def _publish(
