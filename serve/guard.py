@@ -15,12 +15,13 @@ import time
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http import HTTPStatus
+from http import HTTPMethod, HTTPStatus
 
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve.metrics import REQUEST_SECONDS, REQUESTS, REQUESTS_IN_PROGRESS, meter
 from serve.problems import MEDIA_TYPE, SERVER_DETAIL, make_problem
 
 REQUEST_ID = "x-request-id"
@@ -179,7 +180,7 @@ class Deadline:
 
 
 class AccessLog:
-    """Logs one JSON line per request: no query, no body, no user."""
+    """Logs one JSON line per request, and counts it: no query, no body, no user."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -198,10 +199,14 @@ class AccessLog:
             num_bytes += len(message.get("body", b""))
             await send(message)
 
+        meter().add(REQUESTS_IN_PROGRESS)
         try:
             await self._app(scope, receive, counted)
         finally:
-            _log.info(_line(scope, status=status, num_bytes=num_bytes, seconds=time.perf_counter() - started))
+            seconds = time.perf_counter() - started
+            meter().add(REQUESTS_IN_PROGRESS, -1)
+            _count(scope, status=status, seconds=seconds)
+            _log.info(_line(scope, status=status, num_bytes=num_bytes, seconds=seconds))
 
 
 class PlainErrors:
@@ -263,15 +268,25 @@ def _replay(messages: list[Message], receive: Receive) -> Receive:
     return replayed
 
 
+def _route(scope: Scope) -> str:
+    # The route's own form: a path that no route has is a stranger's text.
+    return getattr(scope.get("route"), "path", "unknown")
+
+
+def _count(scope: Scope, *, status: int, seconds: float) -> None:
+    # A method is a stranger's text as well, and every label value is a series that is kept.
+    method = scope["method"] if scope["method"] in HTTPMethod.__members__ else "other"
+    meter().add(REQUESTS, 1, method, _route(scope), str(status))
+    meter().observe(REQUEST_SECONDS, seconds, method, _route(scope))
+
+
 def _line(scope: Scope, *, status: int, num_bytes: int, seconds: float) -> str:
-    route = scope.get("route")
     return json.dumps(
         {
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "request_id": scope.get("state", {}).get("request_id", ""),
             "method": scope["method"],
-            # The route's own form: a path that no route has is a stranger's text.
-            "route": getattr(route, "path", "unknown"),
+            "route": _route(scope),
             "status": status,
             "milliseconds": round(seconds * 1000, 1),
             "bytes": num_bytes,

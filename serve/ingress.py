@@ -4,6 +4,7 @@ Routes: ``serve.routes``. Errors: ``serve.problems``. Size, time, headers, log: 
 model and no torch.
 """
 
+from collections.abc import Sequence
 from importlib.metadata import version as version_of
 from typing import Any
 
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp
 from cluster.config import Settings
 from cluster.privacy import open_user_ids
 from serve.guard import Limits, guard_api, log_to_stdout
+from serve.metrics import Measured
 from serve.problems import add_problem_handlers, document_problems
 from serve.routes import answers, state
 from serve.routes.context import Services
@@ -34,7 +36,7 @@ class _Api(FastAPI):
         return self.openapi_schema
 
 
-class Ingress:
+class Ingress(Measured):
     """The deployment that Serve's proxy sends requests to."""
 
     def __init__(self, services: dict[str, Any], settings: Settings) -> None:
@@ -44,13 +46,24 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Called by Serve after the constructor."""
-        return make_api(self._services, settings=self._settings)
+        from ray import serve  # here: the routes alone need no Ray
+
+        context = serve.get_replica_context()
+        itself = serve.get_deployment_handle(context.deployment, context.app_name)
+        return make_api(self._services, settings=self._settings, ingresses=(itself,))
 
 
-def make_api(services: Services, *, settings: Settings) -> ASGIApp:
-    """The guarded application over the given services."""
+def make_api(services: Services, *, settings: Settings, ingresses: Sequence[Any] = ()) -> ASGIApp:
+    """The guarded application over the given services.
+
+    Parameters
+    ----------
+    ingresses
+        Handle of the ingress itself, where it has replicas in other processes.
+    """
     api = _Api(title="Restock", version=version_of("restock"), description=_DESCRIPTION, redoc_url=None)
     api.state.services = services
+    api.state.ingresses = tuple(ingresses)
     api.state.users = open_user_ids(settings)
     api.state.max_series = settings.serve.max_series_per_request
     for routes in (answers, state):

@@ -15,6 +15,7 @@ from serve.answers import SeriesForecasts, ServedModelInfo
 from serve.deployments.stored import check_unseen, describe
 from serve.deployments.worker import Worker
 from serve.history import History, SeriesKey
+from serve.metrics import BATCH_SIZE, Measured, meter
 from serve.problems import NotReadyError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class _Loaded:
     history: History
 
 
-class ForecasterReplica:
+class ForecasterReplica(Measured):
     """Answers forecasts of any series of the dataset, many at a time.
 
     ``user_config``: ``{"version": "v0003", "data": "<digest>"}``; a change of either loads beside the running model and
@@ -56,6 +57,7 @@ class ForecasterReplica:
         UnknownSeriesError, StaleInputError, DataError
             If a series is unknown, the day is out of reach, or the horizon or a level is beyond the model's.
         """
+        meter().observe(BATCH_SIZE, len(series), NAME)
         # The reference is taken once: a swap in the middle of a request does not mix two versions.
         return await self._worker.run(_predict, self._current(), series, horizon, levels, as_of)
 

@@ -26,6 +26,7 @@ from rl.stock import StockReading, assume_stock, make_inventory_state
 from serve.answers import PlanAnswer, PlanQuestion, Wishes
 from serve.deployments.worker import Worker
 from serve.history import History, HistoryView, SeriesKey
+from serve.metrics import BATCH_SIZE, Measured, meter
 from serve.problems import NotReadyError
 
 _VIEWS_KEPT = 3
@@ -64,7 +65,7 @@ class _AnsweredPolicy:
         return self.wish_S
 
 
-class PlannerReplica:
+class PlannerReplica(Measured):
     """Answers order plans: asks the forecaster, then the policies, each once per plan.
 
     ``user_config``: ``{"data": "<digest>"}``; another digest reads the current dataset again.
@@ -92,6 +93,7 @@ class PlannerReplica:
         """
         basis = await self._worker.run(self._current().basis, question)
         index = basis.index
+        meter().observe(BATCH_SIZE, len(index), "planner")
         series = list(zip(index.item_ids_S.tolist(), index.location_ids_S.tolist(), strict=True))
         forecasts = await self._forecaster.predict.remote(series, horizon=None, levels=None, as_of=basis.on_date)
         reading, is_assumed = await self._worker.run(_reading, basis, question, forecasts.forecast)

@@ -20,6 +20,7 @@ from rl.policies.store import load_policy
 from serve.answers import ServedModelInfo, StrArray, Wishes
 from serve.deployments.stored import check_unseen, describe
 from serve.deployments.worker import Worker
+from serve.metrics import BATCH_SIZE, Measured, meter
 from serve.problems import NotReadyError
 
 PREFIX = "policy/"
@@ -39,7 +40,7 @@ class _Loaded:
         return name if name in self.policies else DEFAULT
 
 
-class PolicyReplica:
+class PolicyReplica(Measured):
     """Answers how much each series' policy wishes to order.
 
     ``user_config``: ``{"versions": {"policy/default": "v0001", "policy/<slug of category>": "v0002", ...}}``.
@@ -64,6 +65,7 @@ class PolicyReplica:
         StaleInputError
             If one of these policies has seen history after ``as_of``.
         """
+        meter().observe(BATCH_SIZE, len(category_ids_S), "policy")
         return await self._worker.run(_wish, self._current(), category_ids_S, state, forecast, terms, as_of)
 
     async def check(self) -> str:

@@ -14,6 +14,7 @@ from cluster.dataset import open_dataset
 from serve.answers import ServedModelInfo, UserRecommendations, VisitIntent
 from serve.deployments.stored import describe
 from serve.deployments.worker import Worker
+from serve.metrics import BATCH_SIZE, Measured, meter
 from serve.problems import NotReadyError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class _Loaded:
     stored: StoredVersion
 
 
-class RecommenderReplica:
+class RecommenderReplica(Measured):
     """Answers recommendations, many users at a time.
 
     ``user_config``: ``{"version": "v0003", "data": "<digest>"}``; rules read the stock of that dataset.
@@ -53,6 +54,7 @@ class RecommenderReplica:
         self, user_ids: list[str], *, k: int, live: "Mapping[str, Sequence[LiveEvent]] | None" = None
     ) -> UserRecommendations:
         """Best items of each user, after what they did just now; a user of whom nothing is known gets popular ones."""
+        meter().observe(BATCH_SIZE, len(user_ids), NAME)
         return await self._worker.run(_recommend, self._current(), user_ids, k, live or {})
 
     async def intent(self, events: list[tuple[str, str, float]]) -> VisitIntent:

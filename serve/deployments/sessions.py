@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 from cluster.config import Settings
 from recsys.sessions import LiveEvent, SessionStore
+from serve.metrics import Measured
 
 
-class SessionReplica:
+class SessionReplica(Measured):
     """Keeps the last events of the users who are active, in this process: a restart forgets them."""
 
     def __init__(self, settings: Settings) -> None:

@@ -14,6 +14,7 @@ from cluster.schema import OPEN_ORDERS, STOCK
 from recsys.sessions import LiveEvent
 from serve import schemas
 from serve.answers import PlanQuestion
+from serve.counts import count_plan, count_recommendations
 from serve.routes.context import REFUSALS, MaxSeriesOf, Services, ServicesOf, UsersOf
 
 _log = logging.getLogger("restock.serve")
@@ -31,6 +32,7 @@ async def recommendations(
     user_id = users.hash_id(query.user_id)
     live = await _live_events(services, user_id)
     answer = await services.recommender.recommend.remote([user_id], k=query.k, live=live)
+    count_recommendations(answer)
     return JSONResponse(answer.to_json(0) | {"user_id": query.user_id})
 
 
@@ -89,6 +91,7 @@ async def order_plans(body: schemas.OrderPlanRequest, services: ServicesOf, max_
         open_orders=_table(body.open_orders, OPEN_ORDERS),
     )
     answer = await services.planner.plan.remote(question)
+    count_plan(answer)
     return JSONResponse(answer.to_json())
 
 

@@ -3,7 +3,7 @@
 This module imports no model and no torch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
@@ -46,6 +46,13 @@ def _max_series(request: Request) -> int:
     return cast(int, request.app.state.max_series)
 
 
+def _processes(request: Request) -> tuple[Any, ...]:
+    services = _services(request)
+    return (*(getattr(services, field.name) for field in fields(services)), *request.app.state.ingresses)
+
+
 ServicesOf = Annotated[Services, Depends(_services)]
 UsersOf = Annotated[UserIds, Depends(_users)]
 MaxSeriesOf = Annotated[int, Depends(_max_series)]
+# Handles of everything that measures, the ingress among them.
+ProcessesOf = Annotated[tuple[Any, ...], Depends(_processes)]

@@ -1,4 +1,4 @@
-"""How the service is: which models answer, whether it is alive, whether it is ready."""
+"""How the service is: which models answer, whether it is alive, whether it is ready, what it measures."""
 
 import asyncio
 import logging
@@ -6,11 +6,13 @@ from importlib.metadata import version as version_of
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from serve import schemas
 from serve.problems import NotReadyError
-from serve.routes.context import REFUSALS, ServicesOf
+from serve.routes.context import REFUSALS, ProcessesOf, ServicesOf
+from serve.scrape import scrape
 
 _log = logging.getLogger("restock.serve")
 router = APIRouter()
@@ -49,6 +51,17 @@ async def readyz(services: ServicesOf) -> JSONResponse:
     if failed:
         raise NotReadyError(f"no answer from: {', '.join(failed)}; the service is starting, or needs its operator")
     return JSONResponse({"status": "ready", "checks": dict(zip(checks, found, strict=True))})
+
+
+@router.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses={200: {"description": "Prometheus text format"}},
+    tags=["health"],
+)
+async def metrics(processes: ProcessesOf) -> PlainTextResponse:
+    """Show what every process of the service has measured, for Prometheus; `docs/metrics.md` lists it."""
+    return PlainTextResponse(await scrape(processes), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 async def _outcome(check: Any) -> str | None:

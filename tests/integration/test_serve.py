@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from serving_home import ITEMS, Home, make_home, publish_forecaster, publish_policy
 
 from cluster.artifacts import slug_of
@@ -32,7 +33,7 @@ CALLS = [
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    limits = ("serve.request_timeout_s=20", "serve.max_body_bytes=10000")
+    limits = ("serve.request_timeout_s=20", "serve.max_body_bytes=10000", "serve.num_replicas=2")
     return make_home(tmp_path_factory.mktemp("shop"), overrides=limits)
 
 
@@ -79,6 +80,27 @@ def test_only_the_replicas_listen_beyond_loopback(service: ServiceHandle) -> Non
     assert len(listening) > 5
     exposed = {name for address, name in listening if address not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")}
     assert {name.partition(":restock")[0] for name in exposed} <= {"ray::ServeReplica"}
+
+
+def test_one_scrape_shows_what_every_process_measured(client: httpx.Client) -> None:
+    def measured() -> tuple[float, set[str], set[str]]:
+        samples = [
+            sample
+            for family in text_string_to_metric_families(client.get("/metrics").text)
+            for sample in family.samples
+        ]
+        plans = {"method": "POST", "route": "/v1/order-plans", "status": "200"}
+        num_plans = sum(sample.value for sample in samples if plans.items() <= sample.labels.items())
+        sizes = [sample.labels for sample in samples if sample.name == "restock_batch_size_count"]
+        return num_plans, {row["deployment"] for row in sizes}, {row["process"] for row in sizes}
+
+    before, _, _ = measured()
+    for _ in range(6):
+        assert client.post("/v1/order-plans", json=PLAN).status_code == 200
+    after, deployments, processes = measured()
+    assert after - before == 6
+    assert {"planner", "forecaster", "policy"} <= deployments
+    assert len(processes) >= 3
 
 
 @pytest.mark.parametrize(

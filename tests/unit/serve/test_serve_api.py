@@ -280,6 +280,7 @@ class TestService:
             "/v1/models",
             "/healthz",
             "/readyz",
+            "/metrics",
         }
         for path, methods in document["paths"].items():
             for operation in methods.values():

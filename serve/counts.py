@@ -1,0 +1,22 @@
+"""What an answer adds to the metrics of the business: fallbacks, lines, units, value."""
+
+from serve.answers import PlanAnswer, UserRecommendations
+from serve.metrics import ANSWERS, FALLBACK_ANSWERS, ORDER_UNITS, ORDER_VALUE, PLAN_LINES, meter
+
+
+def count_recommendations(answer: UserRecommendations) -> None:
+    """Count users, and those who got popular items."""
+    meter().add(ANSWERS, len(answer.user_ids), "recommendations")
+    meter().add(FALLBACK_ANSWERS, int(answer.is_fallback_U.sum()), "recommendations")
+
+
+def count_plan(answer: PlanAnswer) -> None:
+    """Count lines, those of the default textbook rule, and what they propose to order."""
+    lines = answer.plan.lines
+    num_ordered = sum(line.order_qty > 0 for line in lines)
+    meter().add(ANSWERS, len(lines), "order-plans")
+    meter().add(FALLBACK_ANSWERS, int(answer.is_fallback_S.sum()), "order-plans")
+    meter().add(PLAN_LINES, num_ordered, "ordered")
+    meter().add(PLAN_LINES, len(lines) - num_ordered, "nothing")
+    meter().add(ORDER_UNITS, sum(line.order_qty for line in lines))
+    meter().add(ORDER_VALUE, sum(line.order_value for line in lines))
