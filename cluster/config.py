@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from cluster.errors import ConfigError
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
+Precision = Literal["float32", "bfloat16"]
+_PRECISION = "what the network computes in while it trains; bfloat16 for GPUs that have it"
 
 
 class _Section(BaseModel):
@@ -31,6 +33,9 @@ class RuntimeSettings(_Section):
     num_cpus: int | None = Field(None, ge=1, description="CPUs that a local Ray offers; default: all of this machine")
     num_gpus: int | None = Field(None, ge=0, description="GPUs that a local Ray offers; default: what Ray detects")
     object_store_mb: int = Field(400, ge=100, description="shared memory of a local Ray")
+    auth: Literal["disabled", "token"] = Field(
+        "disabled", description="'token' where Ray listens beyond this machine: every call then carries RAY_AUTH_TOKEN"
+    )
 
 
 class TableSource(_Section):
@@ -130,7 +135,9 @@ class ForecastSettings(_Section):
     learning_rate: float = Field(2e-3, gt=0)
     tree_rows: int = Field(100_000, ge=1_000, description="pairs of origin and target that trees learn from, per kind")
     num_workers: int = Field(1, ge=1, description="Ray Train workers")
-    use_gpu: bool = False
+    threads_per_worker: int = Field(1, ge=1, description="CPU threads that torch uses in a worker")
+    use_gpu: bool = Field(False, description="one GPU for each worker")
+    precision: Precision = Field("float32", description=_PRECISION)
 
 
 class RecommenderSettings(_Section):
@@ -175,7 +182,8 @@ class RecommenderSettings(_Section):
     num_neighbours: int = Field(100, ge=1, description="neighbours kept per item")
     num_workers: int = Field(1, ge=1, description="Ray Train workers")
     threads_per_worker: int = Field(1, ge=1, description="CPU threads that torch uses in a worker")
-    use_gpu: bool = False
+    use_gpu: bool = Field(False, description="one GPU for each worker")
+    precision: Precision = Field("float32", description=_PRECISION)
 
 
 class RuleSettings(_Section):

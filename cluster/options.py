@@ -11,7 +11,10 @@ from cluster.errors import ConfigError
 ConfigOption = Annotated[
     str | None,
     typer.Option(
-        "--config", "-c", help="TOML file, or the name of a shipped one: demo, laptop, gpu.", show_default=False
+        "--config",
+        "-c",
+        help="TOML file, or the name of a shipped one: demo, laptop, gpu, cluster.",
+        show_default=False,
     ),
 ]
 SetOption = Annotated[

@@ -44,6 +44,8 @@ def connect(settings: RuntimeSettings) -> Iterator[None]:
         If no cluster answers at ``settings.address``.
     """
     set_environment()
+    if settings.auth == "token":
+        os.environ["RAY_AUTH_MODE"] = "token"
     import ray  # here, so that verbs which need no Ray do not pay for its import
 
     if ray.is_initialized():
@@ -54,10 +56,11 @@ def connect(settings: RuntimeSettings) -> Iterator[None]:
             _start_local(settings)
         else:
             ray.init(address=settings.address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ray.exceptions.AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(
-            f"runtime.address={settings.address}: Ray does not start or answer there ({error}); "
-            "check the address, or use 'local'; 'restock doctor' says more"
+            f"runtime.address={settings.address}: Ray does not start or answer there ({error}); check the address, and "
+            f"RAY_AUTH_TOKEN if that cluster asks for one (runtime.auth={settings.auth}), or use 'local'; "
+            "'restock doctor' says more"
         ) from error
     _quiet()
     try:

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from cluster.config import Precision
+from cluster.precision import autocast
 from forecasting.features import SeriesFeatures
 from forecasting.learning_curve import EpochRow
 from forecasting.losses import cumulative_censored, pinball, poisson_deviance, weighted_mean
@@ -49,6 +51,7 @@ class FitPlan:
     crops_per_step: int
     steps_per_epoch: int
     learning_rate: float
+    precision: Precision
     seed: int
 
 
@@ -232,7 +235,9 @@ class Fitting:
                 yield windows, plan
 
     def _step(self, batch: Batch) -> torch.Tensor:
-        losses = losses_of(self._call(batch), batch, levels_Q=self._levels_Q)
+        with autocast(self.plan.precision, device=self.device):
+            prediction = self._call(batch)
+        losses = losses_of(prediction.float(), batch, levels_Q=self._levels_Q)
         self._optimizer.zero_grad()
         losses.total.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), _CLIP_NORM)

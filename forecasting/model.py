@@ -47,6 +47,14 @@ class Prediction:
     marginal_BKHQ: torch.Tensor
     cumulative_BKHQ: torch.Tensor
 
+    def float(self) -> "Prediction":
+        """The same in float32."""
+        return Prediction(
+            mean_BKH=self.mean_BKH.float(),
+            marginal_BKHQ=self.marginal_BKHQ.float(),
+            cumulative_BKHQ=self.cumulative_BKHQ.float(),
+        )
+
 
 class DemandNetwork(nn.Module):
     """Encoder and heads; see docs/models/forecaster.md for the drawing."""

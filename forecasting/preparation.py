@@ -133,6 +133,7 @@ def _make_plan(panel: DemandPanel, *, settings: Settings, refit: bool) -> FitPla
         crops_per_step=crops_per_step,
         steps_per_epoch=-(-own_series * crops_per_series // crops_per_step),
         learning_rate=forecast.learning_rate * (_REFIT_RATE if refit else 1.0),
+        precision=forecast.precision,
         seed=settings.seed,
     )
 

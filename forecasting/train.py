@@ -83,7 +83,11 @@ def fit_and_hold_out(
     table = series_table(panel, known=start.vocabulary.rows(panel.index), seed=settings.seed)
     state = fit_resumable(
         _train_worker,
-        inputs={"start": start, "validation": table.slice(0, MAX_VALIDATION_SERIES)},
+        inputs={
+            "start": start,
+            "validation": table.slice(0, MAX_VALIDATION_SERIES),
+            "threads": settings.forecast.threads_per_worker,
+        },
         datasets={"series": _dataset(table, shared=start.shared)},
         scaling=_scaling(settings.forecast, num_series=panel.num_series),
         folder=settings.home / "runs" / f"forecaster-{_run_digest(table, start=start)}",
@@ -124,7 +128,8 @@ def _groups(shard: Any, *, template: SeriesFeatures) -> Iterator[SeriesFeatures]
 
 
 def _scaling(settings: ForecastSettings, *, num_series: int) -> ScalingConfig:
-    resources = {"CPU": _TASK_CPUS} | ({"GPU": 1.0} if settings.use_gpu else {})
+    # What the threads leave of the last core is for the tasks that make features.
+    resources = {"CPU": settings.threads_per_worker - _TASK_CPUS} | ({"GPU": 1.0} if settings.use_gpu else {})
     num_workers = min(settings.num_workers, num_series)
     return ScalingConfig(num_workers=num_workers, use_gpu=settings.use_gpu, resources_per_worker=resources)
 
@@ -135,6 +140,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     validation: pa.Table = config["validation"]
     context = ray.train.get_context()
     rank, num_workers = context.get_world_rank(), context.get_world_size()
+    torch.set_num_threads(config["threads"])
     network = restore_network(start.shape, weights=start.weights)
     parallel = prepare_model(network)
     mine = validation.take(list(range(rank, validation.num_rows, num_workers)))

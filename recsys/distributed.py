@@ -125,6 +125,7 @@ def _make_job(interactions: Interactions, *, tables: dict[str, pa.Table], holdou
         refit_steps=steps["refit"],
         learning_rate=settings.recommender.learning_rate,
         num_negatives=settings.recommender.num_negatives,
+        precision=settings.recommender.precision,
         seed=settings.seed,
     )
     return _Job(

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cluster.config import RecommenderSettings
+from cluster.config import Precision, RecommenderSettings
+from cluster.precision import autocast
 from recsys.interactions import PURCHASE, IntArray, Interactions, ItemAttributes
 from recsys.models.network import NetworkShape, SequenceNetwork
 from recsys.windows import Batch, last_events
@@ -46,6 +47,7 @@ class TrainingPlan:
     refit_steps: int
     learning_rate: float
     num_negatives: int
+    precision: Precision
     seed: int
 
 
@@ -150,7 +152,8 @@ class SequenceLearner:
             group["lr"] = self._learning_rate()
         inputs = [torch.as_tensor(batch[name], dtype=torch.int64, device=self.device) for name in _INPUTS]
         candidate_C, log_draws_C = self._candidates()
-        loss = self._module(*inputs, candidate_C, log_draws_C)
+        with autocast(self.plan.precision, device=self.device):
+            loss = self._module(*inputs, candidate_C, log_draws_C)
         self._optimiser.zero_grad()
         loss.backward()
         self._optimiser.step()

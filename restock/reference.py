@@ -12,8 +12,9 @@ from cluster.config import Settings
 _HEAD = """# Configuration
 
 One TOML file, read once: `restock VERB --config FILE --set section.key=value`. `--set` wins over the file, the file
-over the defaults below. `cluster/configs/` ships `demo`, `demo-fast`, `laptop` and `gpu`, which differ in numbers only;
-give one by name. The resolved tree is stored in the manifest of every model. This page is `restock config --markdown`.
+over the defaults below. `cluster/configs/` ships `laptop`, `gpu` and `cluster`, which have the same keys and differ in
+numbers and places, and `demo` and `demo-fast`; give one by name. The resolved tree is stored in the manifest of every
+model. This page is `restock config --markdown`.
 
 | key | default | meaning |
 |---|---|---|

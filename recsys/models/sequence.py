@@ -77,6 +77,7 @@ class SequenceModel:
             refit_steps=0 if epochs else steps,
             learning_rate=self.settings.learning_rate,
             num_negatives=self.settings.num_negatives,
+            precision=self.settings.precision,
             seed=self.seed,
         )
         count_I = np.bincount(interactions.item_E, minlength=interactions.num_items)

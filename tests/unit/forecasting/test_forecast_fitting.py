@@ -42,6 +42,18 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
         assert replace(row, seconds=0.0) == replace(again, seconds=0.0)
 
 
+def test_bfloat16_computes_less_exactly_learns_as_well_and_keeps_float32_weights() -> None:
+    panel = make_panel()
+    exact, coarse = (
+        fit_in_process(panel, settings=small_settings(f"forecast.precision={precision}"))
+        for precision in ("float32", "bfloat16")
+    )
+    losses = [[row.train_loss for row in fitted.history] for fitted in (exact, coarse)]
+    assert losses[0] != losses[1]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.02)
+    assert {value.dtype for value in coarse.network.state_dict().values()} == {torch.float32}
+
+
 def test_training_leaves_the_callers_random_numbers_alone() -> None:
     torch.manual_seed(5)
     wanted = torch.rand(3)

@@ -15,11 +15,17 @@ LOG = read(random_orders(seed=5))
 WINDOWS = make_windows(user_table(LOG, seed=0), **window_options(LOG, settings=SETTINGS, seed=0))
 
 
-def new_learner(*, refit_steps=2, num_negatives=5, judge=None):
+def new_learner(*, refit_steps=2, num_negatives=5, judge=None, precision="float32"):
     torch.manual_seed(0)
     network = SequenceNetwork(network_shape(SETTINGS, num_items=LOG.num_items))
     plan = TrainingPlan(
-        epochs=2, steps_per_epoch=4, refit_steps=refit_steps, learning_rate=1e-2, num_negatives=num_negatives, seed=3
+        epochs=2,
+        steps_per_epoch=4,
+        refit_steps=refit_steps,
+        learning_rate=1e-2,
+        num_negatives=num_negatives,
+        precision=precision,
+        seed=3,
     )
     return SequenceLearner(network, plan=plan, count_I=np.bincount(LOG.item_E, minlength=LOG.num_items), judge=judge)
 
@@ -48,6 +54,14 @@ def test_a_resumed_run_ends_where_an_unbroken_one_ends():
     assert_equal_weights(weights(unbroken), weights(run(resumed)))
     assert [row["phase"] for row in resumed.history] == ["learn", "learn", "refit"]
     assert [row["loss"] for row in resumed.history] == [row["loss"] for row in unbroken.history]
+
+
+def test_bfloat16_computes_less_exactly_learns_as_well_and_keeps_float32_weights():
+    exact, coarse = run(new_learner()), run(new_learner(precision="bfloat16"))
+    losses = [[row["loss"] for row in learner.history] for learner in (exact, coarse)]
+    assert losses[0] != losses[1]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.02)
+    assert {values.dtype for values in coarse.network.state_dict().values()} == {torch.float32}
 
 
 def test_the_best_epoch_is_kept_and_refitted():
