@@ -23,6 +23,7 @@ from forecasting.stream_cli import forecast_series
 from recsys.bundles_cli import suggest as suggest_bundles
 from recsys.privacy_cli import app as privacy_app
 from restock.models_cli import app as models_app
+from restock.monitor_cli import monitor_command
 from restock.reference import list_settings, make_configuration_page
 from restock.train_cli import app as train_app
 from serve.cli import serve_command
@@ -46,6 +47,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(privacy_app, name="privacy")
 app.command("bundles")(suggest_bundles)
 app.command("forecast")(forecast_series)
+app.command("monitor")(monitor_command)
 app.command("serve")(serve_command)
 
 
