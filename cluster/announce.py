@@ -1,4 +1,4 @@
-"""Promotions that are only planned, added to what a panel knows ahead. Pure.
+"""What a panel does not hold yet, added to it: promotions that are planned, orders that came late. Pure.
 
 Shapes: S series, T history periods, X = T + periods known ahead, P promotion channels.
 """
@@ -46,6 +46,33 @@ def announce(panel: DemandPanel, promotions: pa.Table) -> DemandPanel:
             cell_S = promotion_SXP[rows_S, period, channel_of[row[Col.PROMOTION_TYPE]]]
             promotion_SXP[rows_S, period, channel_of[row[Col.PROMOTION_TYPE]]] = np.maximum(cell_S, intensity)
     return replace(panel, promotion_SXP=promotion_SXP)
+
+
+def add_late_orders(panel: DemandPanel, orders: pa.Table) -> DemandPanel:
+    """A panel whose history also holds the given orders; where something was sold, it was in stock.
+
+    Rows of series that the panel does not hold change nothing.
+
+    Parameters
+    ----------
+    orders
+        Columns ``item_id``, ``location_id``, ``sold_on`` (day) and ``sold_qty`` (units, added to those of that period).
+
+    Raises
+    ------
+    DataError
+        If an order lies outside history: it would be one of a period that has not ended.
+    """
+    first, until = panel.calendar.start_on, panel.calendar.date_on(panel.num_periods)
+    row_S = panel.index.positions(orders[Col.ITEM_ID].to_pylist(), orders[Col.LOCATION_ID].to_pylist())
+    sales_ST, in_stock_ST = panel.sales_ST.copy(), panel.in_stock_ST.copy()
+    for row, day, units in zip(row_S, orders["sold_on"].to_pylist(), orders["sold_qty"].to_pylist(), strict=True):
+        if not first <= day < until:
+            raise DataError(f"order sold on {day}: history holds the days from {first} to before {until}; leave it out")
+        if row >= 0:
+            sales_ST[row, panel.calendar.period_of(day)] += np.float32(units)
+            in_stock_ST[row, panel.calendar.period_of(day)] |= units > 0
+    return replace(panel, sales_ST=sales_ST, in_stock_ST=in_stock_ST)
 
 
 def _rows_of(panel: DemandPanel, row: dict[str, Any]) -> IntArray:

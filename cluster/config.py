@@ -270,17 +270,56 @@ class PolicySettings(_Section):
     confidence: float = Field(0.95, gt=0, lt=1, description="of the interval that the gate asks to be clear of zero")
 
 
+DeploymentName = Literal["ingress", "planner", "forecaster", "recommender", "policy"]
+
+
+class AutoscalingSettings(_Section):
+    """How many replicas one deployment has, by its load."""
+
+    min_replicas: int = Field(1, ge=1, description="kept also without load")
+    max_replicas: int = Field(2, ge=1, description="not exceeded under any load")
+    target_ongoing_requests: float = Field(4.0, gt=0, description="requests at a time that one replica should have")
+    upscale_delay_s: float = Field(5.0, ge=0, description="load above the target for so long adds replicas")
+    downscale_delay_s: float = Field(300.0, ge=0, description="load below the target for so long takes replicas away")
+
+    @model_validator(mode="after")
+    def _range(self) -> "AutoscalingSettings":
+        if self.max_replicas < self.min_replicas:
+            raise ValueError("max_replicas must be at least min_replicas")
+        return self
+
+
 class ServeSettings(_Section):
     """The HTTP service."""
 
+    layout: Literal["composed", "fused"] = Field(
+        "composed", description="each model its own deployment, or all models in the process that takes requests"
+    )
     host: str = Field("127.0.0.1", description="address that HTTP binds to")
     port: int = Field(8000, ge=0, le=65535, description="0 takes a free port")
     request_timeout_s: float = Field(30.0, gt=0, le=600, description="an answer that takes longer is a 504")
     max_body_bytes: int = Field(4_000_000, ge=1_000, description="a longer request body is a 413")
     max_series_per_request: int = Field(1_000, ge=1, description="series in one forecast or order plan")
-    num_replicas: int = Field(1, ge=1, description="replicas of each deployment that answers from a model")
+    num_replicas: int = Field(1, ge=1, description="replicas of each deployment; two survive the loss of one")
+    autoscaling: dict[Literal["ingress", "planner", "forecaster", "recommender", "policy"], AutoscalingSettings] = (
+        Field(
+            {},
+            description="deployment -> min_replicas, max_replicas, target_ongoing_requests, upscale_delay_s and "
+            "downscale_delay_s, in place of num_replicas",
+        )
+    )
     num_cpus_per_replica: float = Field(0.25, ge=0, description="CPUs that Ray reserves for each replica")
     max_ongoing_requests: int = Field(32, ge=1, description="requests that one replica works on at a time")
+    patience_s: float = Field(
+        5.0,
+        gt=0,
+        description="a model that takes longer is answered for: stored forecasts, popular items, textbook rule",
+    )
+    stored_series: int = Field(
+        20_000,
+        ge=0,
+        description="a shop with more series than this stores no forecasts for when the forecaster is down",
+    )
     session_users: int = Field(100_000, ge=1, description="users whose live events are kept; the idlest makes room")
     session_events: int = Field(20, ge=1, description="latest live events kept of each user")
     session_items: int = Field(1_000_000, ge=1, description="different items that live events may name")

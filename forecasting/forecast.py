@@ -58,6 +58,15 @@ class Forecast:
             cumulative_SHQ=self.cumulative_SHQ[rows],
         )
 
+    def until(self, horizon: int) -> "Forecast":
+        """The first ``horizon`` periods."""
+        return Forecast(
+            levels_Q=self.levels_Q,
+            mean_SH=self.mean_SH[:, :horizon],
+            marginal_SHQ=self.marginal_SHQ[:, :horizon],
+            cumulative_SHQ=self.cumulative_SHQ[:, :horizon],
+        )
+
     def at_levels(self, levels: Sequence[float]) -> "Forecast":
         """The same demand at other quantile levels, linear between the forecast's own in the normal score of the level.
 

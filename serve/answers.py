@@ -42,8 +42,24 @@ class ServedModelInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What a request knows beyond history: tables by ``cluster.schema``, None where it tells nothing.
+
+    Parameters
+    ----------
+    promotions
+        Promotions that are planned, of the schema ``PROMOTIONS``.
+    late_orders
+        Units sold that history does not hold: ``item_id``, ``location_id``, ``sold_on`` and ``sold_qty``.
+    """
+
+    promotions: pa.Table | None
+    late_orders: pa.Table | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesForecasts:
-    """Forecasts of series, in the order in which they were asked for."""
+    """Forecasts of series, in the order in which they were asked for; ``is_fallback`` where they are stored ones."""
 
     item_ids_S: StrArray
     location_ids_S: StrArray
@@ -52,6 +68,7 @@ class SeriesForecasts:
     dates_H: tuple[date, ...]
     forecast: Forecast
     model_version: str
+    is_fallback: bool
 
     def to_json(self) -> dict[str, Any]:
         """JSON form, as ``schemas.ForecastAnswer``."""
@@ -71,6 +88,7 @@ class SeriesForecasts:
             "dates": [day.isoformat() for day in self.dates_H],
             "levels": _numbers(forecast.levels_Q),
             "model_version": self.model_version,
+            "is_fallback": self.is_fallback,
             "series": [dict(zip(names, row, strict=True)) for row in rows],
         }
 
@@ -159,6 +177,7 @@ class PlanQuestion:
     as_of: date | None
     stock: pa.Table | None
     open_orders: pa.Table | None
+    changes: Changes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

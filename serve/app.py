@@ -4,10 +4,10 @@
 
     ingress ──> planner ──> forecaster, policy
        ├──────> forecaster
-       ├──────> recommender
-       └──────> sessions
+       └──────> recommender
 
-Each box is a deployment with its own replicas, each arrow a deployment handle; what needs one model takes one hop.
+In the ``composed`` layout each box is a deployment with its own replicas and each arrow a deployment handle; what needs
+one model takes one hop. In the ``fused`` layout there is one deployment, and the arrows are calls in its process.
 """
 
 import io
@@ -19,26 +19,31 @@ from contextlib import ExitStack, redirect_stdout
 from typing import Any
 
 from ray import serve
+from ray.serve.config import RequestRouterConfig
 
 from cluster import errors
-from cluster.artifacts import code_digest, digest_of, open_store
-from cluster.config import ServeSettings, Settings
-from cluster.dataset import open_dataset
+from cluster.artifacts import code_digest, digest_of
+from cluster.config import DeploymentName, ServeSettings, Settings
 from cluster.errors import ConfigError, ConflictError, RestockError
 from cluster.runtime import connect
-from serve.deployments import forecaster, policy, recommender
 from serve.deployments.forecaster import ForecasterReplica
 from serve.deployments.planner import PlannerReplica
 from serve.deployments.policy import PolicyReplica
 from serve.deployments.recommender import RecommenderReplica
-from serve.deployments.sessions import SessionReplica
 from serve.guard import Limits, proxy_environment
 from serve.ingress import Ingress
+from serve.releases import serving_versions
 
 APPLICATION = "restock"
 # The proxy gives up a little after the ingress has answered that it is late.
 _PROXY_GRACE_S = 5.0
 _OUR_ERROR = re.compile(r"^cluster\.errors\.(\w+): (.*?)\s*(?=\n\S*Error|\Z)", re.MULTILINE | re.DOTALL)
+_HEALTH_PERIOD_S = 2.0
+_DRAIN_LOOK_S = 0.5
+# What a user did just now is known to one replica: the one that this user's requests go to.
+_BY_USER = RequestRouterConfig(
+    request_router_class="ray.serve.experimental.consistent_hash_router:ConsistentHashRouter"
+)
 _QUIET = {"log_level": "ERROR", "enable_access_log": False}
 
 
@@ -52,57 +57,48 @@ def build(settings: Settings) -> serve.Application:
     DataError
         If no dataset has been loaded.
     """
-    return _deploy(serve.ingress()(Ingress), "ingress", settings).bind(build_services(settings), settings)
-
-
-def build_services(settings: Settings) -> dict[str, serve.Application]:
-    """The deployments behind the ingress, named as in ``routes.context.Services``; raises as :func:`build`."""
-    configs = serving_versions(settings)
-    forecasts = _deploy(ForecasterReplica, "forecaster", settings, configs).bind(settings)
-    policies = _deploy(PolicyReplica, "policy", settings, configs).bind(settings)
-    planner_deployment = _deploy(PlannerReplica, "planner", settings, configs)
-    return {
+    versions = serving_versions(settings)
+    ingress = serve.ingress()(Ingress)
+    if settings.serve.layout == "fused":
+        return _deploy(ingress, "ingress", settings, user_config=versions).bind(settings)
+    forecasts = _deploy(ForecasterReplica, "forecaster", settings, user_config=versions["forecaster"]).bind(settings)
+    policies = _deploy(PolicyReplica, "policy", settings, user_config=versions["policy"]).bind(settings)
+    planner = _deploy(PlannerReplica, "planner", settings, user_config=versions["planner"])
+    recommender = _deploy(RecommenderReplica, "recommender", settings, user_config=versions["recommender"])
+    handles = {
         "forecaster": forecasts,
-        "recommender": _deploy(RecommenderReplica, "recommender", settings, configs).bind(settings),
-        "sessions": _deploy(SessionReplica, "sessions", settings).options(num_replicas=1).bind(settings),
         "policy": policies,
-        "planner": planner_deployment.bind(settings, forecaster=forecasts, policy=policies),
+        "planner": planner.bind(settings, forecaster=forecasts, policy=policies),
+        "recommender": recommender.options(request_router_config=_BY_USER).bind(settings),
     }
+    return _deploy(ingress, "ingress", settings, user_config=None).bind(settings, handles)
 
 
 def _deploy(
-    replica: type, name: str, settings: Settings, configs: Mapping[str, dict[str, Any]] | None = None
+    replica: type, name: DeploymentName, settings: Settings, *, user_config: Mapping[str, Any] | None
 ) -> serve.Deployment:
+    serving = settings.serve
     return serve.deployment(replica).options(
         name=name,
         # A fixed version says that the code is the same: a new user_config then swaps models in running replicas.
         version=digest_of([code_digest(), settings.model_dump(mode="json")]),
         _internal=True,
-        num_replicas=settings.serve.num_replicas,
-        max_ongoing_requests=settings.serve.max_ongoing_requests,
-        ray_actor_options={"num_cpus": settings.serve.num_cpus_per_replica},
-        user_config=(configs or {}).get(name),
+        max_ongoing_requests=serving.max_ongoing_requests,
+        ray_actor_options={"num_cpus": serving.num_cpus_per_replica},
+        user_config=user_config,
+        # A replica that is told to go answers what it has begun.
+        graceful_shutdown_timeout_s=serving.request_timeout_s,
+        graceful_shutdown_wait_loop_s=_DRAIN_LOOK_S,
+        health_check_period_s=_HEALTH_PERIOD_S,
+        **_scale(name, serving),
     )
 
 
-def serving_versions(settings: Settings) -> dict[str, dict[str, Any]]:
-    """``user_config`` of each deployment: the versions that the champion aliases point to now, and the dataset.
-
-    Raises
-    ------
-    ArtifactError, DataError
-        If one is missing or cannot be read: found here, before anything has started.
-    """
-    store = open_store(settings)
-    data = open_dataset(settings).digest
-    names = [name for name in store.names(policy.PREFIX) if "champion" in store.aliases(name)]
-    versions = {name: store.load(name).version for name in {*names, policy.DEFAULT}}
-    return {
-        "forecaster": {"version": store.load(forecaster.NAME).version, "data": data},
-        "recommender": {"version": store.load(recommender.NAME).version, "data": data},
-        "policy": {"versions": versions},
-        "planner": {"data": data},
-    }
+def _scale(name: DeploymentName, serving: ServeSettings) -> dict[str, Any]:
+    found = serving.autoscaling.get(name)
+    if found is None:
+        return {"num_replicas": serving.num_replicas}
+    return {"autoscaling_config": found.model_dump()}
 
 
 class ServiceHandle:

@@ -12,11 +12,10 @@ def count_recommendations(answer: UserRecommendations) -> None:
 
 def count_plan(answer: PlanAnswer) -> None:
     """Count lines, those of the default textbook rule, and what they propose to order."""
-    lines = answer.plan.lines
-    num_ordered = sum(line.order_qty > 0 for line in lines)
-    meter().add(ANSWERS, len(lines), "order-plans")
+    totals = answer.plan.totals
+    meter().add(ANSWERS, totals.num_lines, "order-plans")
     meter().add(FALLBACK_ANSWERS, int(answer.is_fallback_S.sum()), "order-plans")
-    meter().add(PLAN_LINES, num_ordered, "ordered")
-    meter().add(PLAN_LINES, len(lines) - num_ordered, "nothing")
-    meter().add(ORDER_UNITS, sum(line.order_qty for line in lines))
-    meter().add(ORDER_VALUE, sum(line.order_value for line in lines))
+    meter().add(PLAN_LINES, totals.num_orders, "ordered")
+    meter().add(PLAN_LINES, totals.num_lines - totals.num_orders, "nothing")
+    meter().add(ORDER_UNITS, totals.order_qty)
+    meter().add(ORDER_VALUE, totals.order_value)

@@ -10,6 +10,8 @@ import numpy as np
 from cluster.dataset import Dataset
 from cluster.errors import StaleInputError
 from cluster.panel import DemandPanel, IntArray
+from forecasting.forecast import Forecast
+from serve.answers import SeriesForecasts
 from serve.problems import UnknownSeriesError
 
 SeriesKey = tuple[str, str]
@@ -45,6 +47,22 @@ class HistoryView:
                 f"no planned series on {self.as_of}: {named}{more}; leave them out, or load their history"
             )
         return np.array([self.row_of[key] for key in series], dtype=np.int64)
+
+    def answer(
+        self, forecast: Forecast, *, rows_S: IntArray, model_version: str, is_fallback: bool = False
+    ) -> SeriesForecasts:
+        """A forecast of some rows from the end of this history, with the names and days that belong to it."""
+        index, calendar = self.panel.index, self.panel.calendar
+        return SeriesForecasts(
+            item_ids_S=index.item_ids_S[rows_S],
+            location_ids_S=index.location_ids_S[rows_S],
+            as_of=self.as_of,
+            period_days=calendar.period_days,
+            dates_H=tuple(calendar.date_on(self.panel.num_periods + ahead) for ahead in range(forecast.horizon)),
+            forecast=forecast,
+            model_version=model_version,
+            is_fallback=is_fallback,
+        )
 
 
 class History:

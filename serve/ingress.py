@@ -6,7 +6,7 @@ model and no torch.
 
 from collections.abc import Sequence
 from importlib.metadata import version as version_of
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
@@ -14,10 +14,14 @@ from starlette.types import ASGIApp
 from cluster.config import Settings
 from cluster.privacy import open_user_ids
 from serve.guard import Limits, guard_api, log_to_stdout
+from serve.handles import PatientHandle
 from serve.metrics import Measured
 from serve.problems import add_problem_handlers, document_problems
 from serve.routes import answers, state
 from serve.routes.context import Services
+
+if TYPE_CHECKING:
+    from serve.layout import LocalReplicas
 
 _DESCRIPTION = """
 How much of every product to order, what will sell, and what sells to whom.
@@ -37,12 +41,25 @@ class _Api(FastAPI):
 
 
 class Ingress(Measured):
-    """The deployment that Serve's proxy sends requests to."""
+    """The deployment that Serve's proxy sends requests to.
 
-    def __init__(self, services: dict[str, Any], settings: Settings) -> None:
+    Parameters
+    ----------
+    handles
+        Serve's handles of the deployments behind it, named as in ``Services``; None for the ``fused`` layout: it then
+        holds the replicas itself, and ``user_config`` has the versions of all of them by name.
+    """
+
+    def __init__(self, settings: Settings, handles: dict[str, Any] | None = None) -> None:
         log_to_stdout()
-        self._services = Services(**services)
         self._settings = settings
+        self._fused = _local_replicas(settings) if handles is None else None
+        self._handles = handles or {}
+
+    async def reconfigure(self, user_config: dict[str, dict[str, Any]]) -> None:
+        """Serve the given versions; called by Serve in the ``fused`` layout only."""
+        assert self._fused is not None
+        await self._fused.reconfigure(user_config)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Called by Serve after the constructor."""
@@ -50,7 +67,15 @@ class Ingress(Measured):
 
         context = serve.get_replica_context()
         itself = serve.get_deployment_handle(context.deployment, context.app_name)
-        return make_api(self._services, settings=self._settings, ingresses=(itself,))
+        patient = {name: PatientHandle(handle) for name, handle in self._handles.items()}
+        services = self._fused.services if self._fused is not None else Services(**patient)
+        return make_api(services, settings=self._settings, ingresses=(itself,))
+
+
+def _local_replicas(settings: Settings) -> "LocalReplicas":
+    from serve.layout import LocalReplicas  # here: models belong to the fused layout only
+
+    return LocalReplicas(settings)
 
 
 def make_api(services: Services, *, settings: Settings, ingresses: Sequence[Any] = ()) -> ASGIApp:
@@ -66,6 +91,7 @@ def make_api(services: Services, *, settings: Settings, ingresses: Sequence[Any]
     api.state.ingresses = tuple(ingresses)
     api.state.users = open_user_ids(settings)
     api.state.max_series = settings.serve.max_series_per_request
+    api.state.patience_s = settings.serve.patience_s
     for routes in (answers, state):
         api.include_router(routes.router)
     add_problem_handlers(api)

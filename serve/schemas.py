@@ -65,6 +65,40 @@ AsOf = Annotated[
 ]
 
 
+class PromotionRow(_Request):
+    """A promotion that is planned and that history does not know of."""
+
+    item_id: Id
+    location_id: Annotated[Id | None, Field(description="place where it runs; default: everywhere")] = None
+    promotion_type: Annotated[Id, Field(description="channel, one that history has: display, mailer, price, ...")]
+    start_on: Day
+    end_on: Annotated[Day, Field(description="last day")]
+    intensity: Annotated[
+        float, Field(strict=True, ge=0, le=1, allow_inf_nan=False, description="share of the audience reached")
+    ] = 1.0
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "PromotionRow":
+        if self.end_on < self.start_on:
+            raise ValueError("end_on lies before start_on")
+        return self
+
+
+class LateOrderRow(Series):
+    """Units sold that history does not hold yet."""
+
+    sold_on: Annotated[Day, Field(description="a day of history")]
+    sold_qty: Units
+
+
+Promotions = Annotated[
+    list[PromotionRow], Field(max_length=MAX_EVENTS, description="planned promotions: forecasts follow them")
+]
+LateOrders = Annotated[
+    list[LateOrderRow], Field(max_length=MAX_EVENTS, description="orders that came late: forecasts follow them")
+]
+
+
 class ForecastRequest(_Request):
     """Which series to forecast, how far and at which quantile levels."""
 
@@ -81,6 +115,8 @@ class ForecastRequest(_Request):
         Field(min_length=1, max_length=50, description="quantile levels within the model's own; default: those"),
     ] = None
     as_of: AsOf = None
+    promotions: Promotions = []
+    late_orders: LateOrders = []
 
 
 class SeriesForecast(_Answer):
@@ -103,6 +139,9 @@ class ForecastAnswer(_Answer):
     dates: Annotated[list[date], Field(description="first day of each period")]
     levels: list[float]
     model_version: str
+    is_fallback: Annotated[
+        bool, Field(description="true: the forecaster does not answer, these are its last stored forecasts")
+    ]
     series: list[SeriesForecast]
 
 
@@ -169,7 +208,10 @@ class RecommendationAnswer(_Answer):
     """What one user is likely to want next."""
 
     user_id: str
-    is_fallback: Annotated[bool, Field(description="true: nothing is known of this user, these are popular items")]
+    is_fallback: Annotated[
+        bool,
+        Field(description="true: nothing is known of this user, or the recommender does not answer: popular items"),
+    ]
     model_version: str
     items: list[RecommendedItem]
     interests: Annotated[list[Interest], Field(description="largest first")]
@@ -256,6 +298,8 @@ class OrderPlanRequest(_Request):
     open_orders: Annotated[
         list[OpenOrderRow], Field(max_length=MAX_ROWS, description="orders on their way; they need the stock too")
     ] = []
+    promotions: Promotions = []
+    late_orders: LateOrders = []
 
     @model_validator(mode="after")
     def _orders_with_stock(self) -> "OrderPlanRequest":
@@ -279,7 +323,10 @@ class PlanLine(_Answer):
     location_id: str
     category_id: str
     policy: Annotated[str, Field(description="policy that made the wish")]
-    is_fallback: Annotated[bool, Field(description="true: the category has no policy of its own")]
+    is_fallback: Annotated[
+        bool,
+        Field(description="true: a textbook rule ordered; the category's own policy is missing or does not answer"),
+    ]
     wish_qty: Annotated[float, Field(description="what the policy wants, before packs, minimum and storage")]
     order_qty: Annotated[float, Field(description="what to order")]
     arrives_on: Annotated[date, Field(description="on the shelf at the start of this day if ordered now")]

@@ -3,25 +3,31 @@
 import asyncio
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cluster.announce import add_late_orders, announce
 from cluster.artifacts import StoredVersion, open_store
 from cluster.config import Settings
 from cluster.dataset import open_dataset
 from cluster.errors import DataError
-from serve.answers import SeriesForecasts, ServedModelInfo
+from cluster.panel import DemandPanel
+from forecasting.forecast import Forecast
+from serve.answers import Changes, SeriesForecasts, ServedModelInfo
 from serve.deployments.stored import check_unseen, describe
 from serve.deployments.worker import Worker
 from serve.history import History, SeriesKey
 from serve.metrics import BATCH_SIZE, Measured, meter
 from serve.problems import NotReadyError
+from serve.stored_forecasts import ForecastStore
 
 if TYPE_CHECKING:
     from forecasting.team import ServedForecaster
 
 NAME = "forecaster"
+_STORED_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,22 +41,31 @@ class ForecasterReplica(Measured):
     """Answers forecasts of any series of the dataset, many at a time.
 
     ``user_config``: ``{"version": "v0003", "data": "<digest>"}``; a change of either loads beside the running model and
-    takes over when it is complete. A version that does not load leaves the old one serving.
+    takes over when it is complete. A version that does not load leaves the old one serving. Then the forecasts of all
+    series are stored (:mod:`serve.stored_forecasts`).
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._loaded: _Loaded | None = None
+        self._storing: asyncio.Task[None] | None = None
         self._worker = Worker(NAME)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Serve the given version over the given data."""
         self._loaded = await asyncio.to_thread(self._load, user_config)
+        self._storing = asyncio.create_task(self._store(self._loaded))
 
     async def predict(
-        self, series: list[SeriesKey], *, horizon: int | None, levels: list[float] | None, as_of: date | None
+        self,
+        series: list[SeriesKey],
+        *,
+        horizon: int | None,
+        levels: list[float] | None,
+        as_of: date | None,
+        changes: Changes | None = None,
     ) -> SeriesForecasts:
-        """Forecast the given series from the start of ``as_of``.
+        """Forecast the given series from the start of ``as_of``, as if history and calendar held the changes too.
 
         Raises
         ------
@@ -59,11 +74,11 @@ class ForecasterReplica(Measured):
         """
         meter().observe(BATCH_SIZE, len(series), NAME)
         # The reference is taken once: a swap in the middle of a request does not mix two versions.
-        return await self._worker.run(_predict, self._current(), series, horizon, levels, as_of)
+        return await self._worker.run(_predict, self._current(), series, horizon, levels, as_of, changes)
 
     async def check(self) -> str:
         """Forecast the first series; return the version that did."""
-        answer = await self._worker.run(_predict, self._current(), None, None, None, None)
+        answer = await self._worker.run(_predict, self._current(), None, None, None, None, None)
         if not np.isfinite(answer.forecast.cumulative_SHQ).all():
             raise NotReadyError("the forecaster answers numbers that are not finite; promote another version")
         return answer.model_version
@@ -71,6 +86,23 @@ class ForecasterReplica(Measured):
     async def describe(self) -> ServedModelInfo:
         """Which version answers."""
         return describe(self._current().stored)
+
+    async def stored(self) -> None:
+        """Return when the forecasts of all series are stored."""
+        if self._storing is not None:
+            await self._storing
+
+    async def _store(self, loaded: _Loaded) -> None:
+        """Keep the forecasts of all series for the time when this deployment does not answer."""
+        store, version = ForecastStore(self._settings, data=loaded.history.digest), loaded.stored.version
+        panel = loaded.history.view_at(None).panel
+        is_seen = loaded.history.view_at(None).as_of < loaded.stored.manifest.trained_until_on
+        if is_seen or panel.num_series > self._settings.serve.stored_series or store.has(version):
+            return
+        # Between requests, not in their way: each part waits its turn.
+        firsts = range(0, panel.num_series, _STORED_AT_ONCE)
+        parts = [await self._worker.run(partial(_forecasts_of, loaded, first=first)) for first in firsts]
+        await asyncio.to_thread(partial(store.write, version, parts, num_series=panel.num_series))
 
     def _current(self) -> _Loaded:
         if self._loaded is None:
@@ -93,22 +125,28 @@ def _predict(
     horizon: int | None,
     levels: list[float] | None,
     as_of: date | None,
+    changes: Changes | None,
 ) -> SeriesForecasts:
     view = loaded.history.view_at(as_of)
     check_unseen(loaded.stored, as_of=view.as_of)
-    panel = view.panel
     rows_S = np.zeros(1, dtype=np.int64) if series is None else view.rows_of(series)
+    panel = view.panel.take(rows_S)
+    if changes is not None:
+        panel = _changed(panel, changes)
     try:
-        forecast = loaded.model.predict(panel.take(rows_S), horizon=horizon)
+        forecast = loaded.model.predict(panel, horizon=horizon)
         forecast = forecast if levels is None else forecast.at_levels(levels)
     except ValueError as error:
         raise DataError(f"the served forecaster cannot answer this: {error}") from error
-    return SeriesForecasts(
-        item_ids_S=panel.index.item_ids_S[rows_S],
-        location_ids_S=panel.index.location_ids_S[rows_S],
-        as_of=view.as_of,
-        period_days=panel.calendar.period_days,
-        dates_H=tuple(panel.calendar.date_on(panel.num_periods + ahead) for ahead in range(forecast.horizon)),
-        forecast=forecast,
-        model_version=loaded.stored.version,
-    )
+    return view.answer(forecast, rows_S=rows_S, model_version=loaded.stored.version)
+
+
+def _changed(panel: DemandPanel, changes: Changes) -> DemandPanel:
+    if changes.late_orders is not None:
+        panel = add_late_orders(panel, changes.late_orders)
+    return panel if changes.promotions is None else announce(panel, changes.promotions)
+
+
+def _forecasts_of(loaded: _Loaded, *, first: int) -> Forecast:
+    panel = loaded.history.view_at(None).panel
+    return loaded.model.predict(panel.take(np.arange(first, min(first + _STORED_AT_ONCE, panel.num_series))))

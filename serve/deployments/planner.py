@@ -22,12 +22,17 @@ from forecasting.forecast import Forecast
 from rl.assumptions import make_supply_terms
 from rl.inventory import FloatArray, InventoryState, SupplyTerms
 from rl.orders import OrderPlan, make_order_plan
+from rl.policies.classical import Newsvendor
 from rl.stock import StockReading, assume_stock, make_inventory_state
-from serve.answers import PlanAnswer, PlanQuestion, Wishes
+from serve.answers import Changes, PlanAnswer, PlanQuestion, SeriesForecasts, UserRecommendations, Wishes
 from serve.deployments.worker import Worker
+from serve.fallbacks import first_answer
+from serve.handles import PatientHandle
 from serve.history import History, HistoryView, SeriesKey
 from serve.metrics import BATCH_SIZE, Measured, meter
+from serve.popular import popular_answer, popular_items
 from serve.problems import NotReadyError
+from serve.stored_forecasts import ForecastStore
 
 _VIEWS_KEPT = 3
 
@@ -73,8 +78,9 @@ class PlannerReplica(Measured):
 
     def __init__(self, settings: Settings, *, forecaster: Any, policy: Any) -> None:
         self._settings = settings
-        self._forecaster = forecaster
-        self._policy = policy
+        self._forecaster = PatientHandle(forecaster)
+        self._policy = PatientHandle(policy)
+        self._patience_s = settings.serve.patience_s
         self._planning: _Planning | None = None
         self._worker = Worker("planner")
 
@@ -92,26 +98,57 @@ class PlannerReplica(Measured):
             If a series is unknown, a date is out of reach, or a quantity is impossible.
         """
         basis = await self._worker.run(self._current().basis, question)
-        index = basis.index
-        meter().observe(BATCH_SIZE, len(index), "planner")
-        series = list(zip(index.item_ids_S.tolist(), index.location_ids_S.tolist(), strict=True))
-        forecasts = await self._forecaster.predict.remote(series, horizon=None, levels=None, as_of=basis.on_date)
+        meter().observe(BATCH_SIZE, len(basis.index), "planner")
+        forecasts = await self._forecasts(basis, question.changes)
         reading, is_assumed = await self._worker.run(_reading, basis, question, forecasts.forecast)
-        wishes = await self._policy.wish.remote(
-            index.category_ids_S,
-            state=reading.state,
-            forecast=forecasts.forecast,
-            terms=basis.terms,
-            as_of=basis.on_date,
-        )
-        plan = await self._worker.run(_order_plan, basis, reading, forecasts.forecast, wishes)
+        wishes = await self._wishes(basis, reading.state, forecasts.forecast)
+        plan = await self._worker.run(_order_plan, basis, reading, forecasts, wishes)
         return PlanAnswer(
             plan=plan,
             is_fallback_S=wishes.is_fallback_S,
             stock_is_assumed=is_assumed,
-            num_series_left_out=0 if question.series is not None else basis.view.panel.num_series - len(index),
+            num_series_left_out=0 if question.series is not None else basis.view.panel.num_series - len(basis.index),
             model_versions={"forecaster": forecasts.model_version, **wishes.model_versions},
         )
+
+    async def _forecasts(self, basis: _Basis, changes: Changes | None) -> SeriesForecasts:
+        index, day = basis.index, basis.on_date
+        series = list(zip(index.item_ids_S.tolist(), index.location_ids_S.tolist(), strict=True))
+        return await first_answer(
+            lambda: self._forecaster.predict.remote(series, horizon=None, levels=None, as_of=day, changes=changes),
+            fall_back=lambda: self.stored_forecasts(series, horizon=None, levels=None, as_of=day),
+            patience_s=self._patience_s,
+            what="forecaster",
+        )
+
+    async def _wishes(self, basis: _Basis, state: InventoryState, forecast: Forecast) -> Wishes:
+        async def textbook() -> Wishes:
+            return await self._worker.run(_textbook_wishes, basis, state, forecast)
+
+        return await first_answer(
+            lambda: self._policy.wish.remote(
+                basis.index.category_ids_S, state=state, forecast=forecast, terms=basis.terms, as_of=basis.on_date
+            ),
+            fall_back=textbook,
+            patience_s=self._patience_s,
+            what="policy",
+        )
+
+    async def stored_forecasts(
+        self, series: list[SeriesKey], *, horizon: int | None, levels: list[float] | None, as_of: date | None
+    ) -> SeriesForecasts:
+        """Last stored forecasts of some series: what is answered while the forecaster does not.
+
+        Raises
+        ------
+        NotReadyError
+            If none are stored for that day.
+        """
+        return await self._worker.run(self._current().stored, series, horizon, levels, as_of)
+
+    async def popular(self, user_ids: list[str], *, k: int) -> UserRecommendations:
+        """What sells well in each category, for everybody: what is answered while the recommender does not."""
+        return popular_answer(self._current().popular[:k], user_ids=user_ids, k=k)
 
     async def check(self) -> str:
         """Plan one series through the whole composition; return what was asked."""
@@ -136,6 +173,21 @@ class _Planning:
         self._shop_stock = _shop_stock(self.history.dataset)
         self._terms_at = lru_cache(maxsize=_VIEWS_KEPT)(self._make_terms)
         self._terms_at(None)  # now, so that wrong supply terms stop the start and not a request
+        self._forecasts = ForecastStore(settings, data=self.history.digest)
+        self.popular = popular_items(self.history.view_at(None).panel, sold_out=_sold_out(self._shop_stock))
+
+    def stored(
+        self, series: list[SeriesKey], horizon: int | None, levels: list[float] | None, as_of: date | None
+    ) -> SeriesForecasts:
+        """Stored forecasts of some series."""
+        view = self.history.view_at(as_of)
+        if view is not self.history.view_at(None):
+            raise NotReadyError(f"no forecasts are stored as of {as_of}; try again when the forecaster answers")
+        rows_S = view.rows_of(series)
+        forecast, version = self._forecasts.read(rows_S)
+        forecast = forecast.until(min(horizon or forecast.horizon, forecast.horizon))
+        forecast = forecast if levels is None else forecast.at_levels(levels)
+        return view.answer(forecast, rows_S=rows_S, model_version=version, is_fallback=True)
 
     def basis(self, question: PlanQuestion) -> _Basis:
         """Rows and terms of the asked series."""
@@ -166,6 +218,15 @@ def _shop_stock(dataset: Dataset) -> _ShopStock | None:
         return None
     counted_on = frozenset(stock[Col.SNAPSHOT_ON].unique().to_pylist())
     return _ShopStock(stock=stock, open_orders=dataset.table("open_orders"), counted_on=counted_on)
+
+
+def _sold_out(shop: _ShopStock | None) -> frozenset[str]:
+    if shop is None:
+        return frozenset()
+    free: Counter[str] = Counter()
+    for row in shop.stock.select([Col.ITEM_ID, Col.ON_HAND_QTY, Col.RESERVED_QTY]).to_pylist():
+        free[row[Col.ITEM_ID]] += row[Col.ON_HAND_QTY] - (row[Col.RESERVED_QTY] or 0.0)
+    return frozenset(item_id for item_id, units in free.items() if units <= 0)
 
 
 def _check_distinct(series: list[SeriesKey]) -> None:
@@ -208,7 +269,27 @@ def _dated(stock: pa.Table, *, day: date) -> pa.Table:
     return stock.set_column(place, Col.SNAPSHOT_ON, stock[Col.SNAPSHOT_ON].fill_null(day))
 
 
-def _order_plan(basis: _Basis, reading: StockReading, forecast: Forecast, wishes: Wishes) -> OrderPlan:
+def _textbook_wishes(basis: _Basis, state: InventoryState, forecast: Forecast) -> Wishes:
+    rule, num_series = Newsvendor(), len(basis.index)
+    return Wishes(
+        wish_S=rule.order_quantity_S(state, forecast, basis.terms),
+        policy_S=np.full(num_series, rule.name),
+        is_fallback_S=np.ones(num_series, dtype=bool),
+        model_versions={},
+    )
+
+
+def _degraded(forecasts: SeriesForecasts, wishes: Wishes) -> tuple[str, ...]:
+    """What answered in place of models that did not."""
+    notes = []
+    if forecasts.is_fallback:
+        notes.append(f"The forecaster did not answer: its last stored forecasts ({forecasts.model_version}) are used.")
+    if not wishes.model_versions:
+        notes.append("The policies did not answer: the textbook newsvendor rule ordered.")
+    return tuple(notes)
+
+
+def _order_plan(basis: _Basis, reading: StockReading, forecasts: SeriesForecasts, wishes: Wishes) -> OrderPlan:
     policy_of_series = np.empty(len(basis.index), dtype=object)
     for name in np.unique(wishes.policy_S).tolist():
         rows = np.flatnonzero(wishes.policy_S == name)
@@ -216,11 +297,11 @@ def _order_plan(basis: _Basis, reading: StockReading, forecast: Forecast, wishes
     return make_order_plan(
         index=basis.index,
         state=reading.state,
-        forecast=forecast,
+        forecast=forecasts.forecast,
         terms=basis.terms,
         policy_of_series=policy_of_series.tolist(),
         on_date=basis.on_date,
         calendar=basis.view.panel.calendar,
         remark_S=reading.remark_S,
-        notes=(*basis.assumptions, *reading.notes),
+        notes=(*_degraded(forecasts, wishes), *basis.assumptions, *reading.notes),
     )

@@ -1,6 +1,7 @@
 """The recommender as a deployment: one model version, swapped by one assignment."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from cluster.artifacts import StoredVersion, open_store
 from cluster.config import Settings
 from cluster.dataset import open_dataset
+from recsys.sessions import LiveEvent, SessionStore
 from serve.answers import ServedModelInfo, UserRecommendations, VisitIntent
 from serve.deployments.stored import describe
 from serve.deployments.worker import Worker
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from recsys.insight import Insight
     from recsys.predict import Recommender
     from recsys.rules import RuleBook
-    from recsys.sessions import LiveEvent
 
 NAME = "recommender"
 _NUM_INTERESTS = 5
@@ -36,7 +37,10 @@ class _Loaded:
 
 
 class RecommenderReplica(Measured):
-    """Answers recommendations, many users at a time.
+    """Answers recommendations, many users at a time, and keeps what its users do right now.
+
+    Requests of one user come to one replica (``session_id``). Events are kept in this process: a restart forgets them,
+    and recommendations then follow stored history alone.
 
     ``user_config``: ``{"version": "v0003", "data": "<digest>"}``; rules read the stock of that dataset.
     """
@@ -45,17 +49,29 @@ class RecommenderReplica(Measured):
         self._settings = settings
         self._loaded: _Loaded | None = None
         self._worker = Worker(NAME)
+        limits = settings.serve
+        self._sessions = SessionStore(
+            max_users=limits.session_users,
+            max_items=limits.session_items,
+            events_per_user=limits.session_events,
+            ttl_s=limits.session_ttl_s,
+        )
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Serve the given version; one that does not load leaves the old one serving."""
         self._loaded = await asyncio.to_thread(self._load, user_config["version"])
 
-    async def recommend(
-        self, user_ids: list[str], *, k: int, live: "Mapping[str, Sequence[LiveEvent]] | None" = None
-    ) -> UserRecommendations:
+    async def recommend(self, user_ids: list[str], *, k: int) -> UserRecommendations:
         """Best items of each user, after what they did just now; a user of whom nothing is known gets popular ones."""
         meter().observe(BATCH_SIZE, len(user_ids), NAME)
-        return await self._worker.run(_recommend, self._current(), user_ids, k, live or {})
+        now_s = int(time.time())
+        live = {user_id: self._sessions.events(user_id, now_s=now_s) for user_id in user_ids}
+        return await self._worker.run(_recommend, self._current(), user_ids, k, live)
+
+    async def observe(self, user_id: str, events: Sequence[LiveEvent]) -> int:
+        """Keep events of one user; how many were new."""
+        now_s = int(time.time())
+        return sum(self._sessions.add(user_id, event, now_s=now_s) for event in events)
 
     async def intent(self, events: list[tuple[str, str, float]]) -> VisitIntent:
         """Chance that something is bought later in a visit of these events: item, what was done, seconds since 1970."""
@@ -96,7 +112,7 @@ class RecommenderReplica(Measured):
 
 
 def _recommend(
-    loaded: _Loaded, user_ids: list[str], k: int, live: "Mapping[str, Sequence[LiveEvent]]"
+    loaded: _Loaded, user_ids: list[str], k: int, live: Mapping[str, Sequence[LiveEvent]]
 ) -> UserRecommendations:
     found = loaded.model.recommend(user_ids, k=k, histories=live, rules=loaded.rules)
     histories = loaded.model.histories.take(loaded.model.histories.user_rows(user_ids))

@@ -1,6 +1,5 @@
 """What the models answer: recommendations, intents, forecasts, order plans; and the events that move them."""
 
-import logging
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -10,14 +9,17 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from cluster.errors import DataError
-from cluster.schema import OPEN_ORDERS, STOCK
+from cluster.schema import OPEN_ORDERS, PROMOTIONS, STOCK
 from recsys.sessions import LiveEvent
 from serve import schemas
-from serve.answers import PlanQuestion
+from serve.answers import Changes, PlanQuestion
 from serve.counts import count_plan, count_recommendations
-from serve.routes.context import REFUSALS, MaxSeriesOf, Services, ServicesOf, UsersOf
+from serve.fallbacks import first_answer
+from serve.routes.context import REFUSALS, MaxSeriesOf, PatienceOf, ServicesOf, UsersOf
 
-_log = logging.getLogger("restock.serve")
+_LATE_ORDERS = pa.schema(
+    [("item_id", pa.string()), ("location_id", pa.string()), ("sold_on", pa.date32()), ("sold_qty", pa.float64())]
+)
 router = APIRouter()
 
 
@@ -25,13 +27,21 @@ router = APIRouter()
     "/v1/recommendations", response_model=schemas.RecommendationAnswer, responses=REFUSALS, tags=["recommendations"]
 )
 async def recommendations(
-    query: Annotated[schemas.RecommendationQuery, Query()], services: ServicesOf, users: UsersOf
+    query: Annotated[schemas.RecommendationQuery, Query()],
+    services: ServicesOf,
+    users: UsersOf,
+    patience_s: PatienceOf,
 ) -> JSONResponse:
     """Recommend what a user is likely to want next; an unknown user gets popular items, marked as a fallback."""
     # From here on users are called by their hash; the client is answered by the name that it gave.
     user_id = users.hash_id(query.user_id)
-    live = await _live_events(services, user_id)
-    answer = await services.recommender.recommend.remote([user_id], k=query.k, live=live)
+    recommender = services.recommender.options(session_id=user_id)
+    answer = await first_answer(
+        lambda: recommender.recommend.remote([user_id], k=query.k),
+        fall_back=lambda: services.planner.popular.remote([user_id], k=query.k),
+        patience_s=patience_s,
+        what="recommender",
+    )
     count_recommendations(answer)
     return JSONResponse(answer.to_json(0) | {"user_id": query.user_id})
 
@@ -55,26 +65,25 @@ async def events(body: schemas.EventsRequest, services: ServicesOf, users: Users
         )
         for row in body.events
     ]
-    num_kept = await services.sessions.observe.remote(users.hash_id(body.user_id), told)
+    user_id = users.hash_id(body.user_id)
+    # Kept by the replica that answers this user's recommendations: one hop less than asking a keeper of all.
+    num_kept = await services.recommender.options(session_id=user_id).observe.remote(user_id, told)
     return JSONResponse({"user_id": body.user_id, "num_kept": num_kept})
 
 
-async def _live_events(services: Services, user_id: str) -> dict[str, tuple[LiveEvent, ...]]:
-    """What the user did just now; nothing where that cannot be said: stored history is better than no answer."""
-    try:
-        return dict(await services.sessions.recent.remote([user_id]))
-    except Exception as error:
-        _log.warning("sessions: %s", getattr(error, "cause", None) or error)
-        return {}
-
-
 @router.post("/v1/forecasts", response_model=schemas.ForecastAnswer, responses=REFUSALS, tags=["forecasts"])
-async def forecasts(body: schemas.ForecastRequest, services: ServicesOf, max_series: MaxSeriesOf) -> JSONResponse:
+async def forecasts(
+    body: schemas.ForecastRequest, services: ServicesOf, max_series: MaxSeriesOf, patience_s: PatienceOf
+) -> JSONResponse:
     """Forecast demand as quantiles: of each period, and summed from the first period on."""
     _check_number(len(body.series), max_series)
     series = [(row.item_id, row.location_id) for row in body.series]
-    answer = await services.forecaster.predict.remote(
-        series, horizon=body.horizon, levels=body.levels, as_of=body.as_of
+    asked = {"horizon": body.horizon, "levels": body.levels, "as_of": body.as_of}
+    answer = await first_answer(
+        lambda: services.forecaster.predict.remote(series, **asked, changes=_changes(body)),
+        fall_back=lambda: services.planner.stored_forecasts.remote(series, **asked),
+        patience_s=patience_s,
+        what="forecaster",
     )
     return JSONResponse(answer.to_json())
 
@@ -89,10 +98,20 @@ async def order_plans(body: schemas.OrderPlanRequest, services: ServicesOf, max_
         as_of=body.as_of,
         stock=None if body.stock is None else _table(body.stock, STOCK),
         open_orders=_table(body.open_orders, OPEN_ORDERS),
+        changes=_changes(body),
     )
     answer = await services.planner.plan.remote(question)
     count_plan(answer)
     return JSONResponse(answer.to_json())
+
+
+def _changes(body: schemas.ForecastRequest | schemas.OrderPlanRequest) -> Changes | None:
+    if not body.promotions and not body.late_orders:
+        return None
+    return Changes(
+        promotions=_table(body.promotions, PROMOTIONS) if body.promotions else None,
+        late_orders=_table(body.late_orders, _LATE_ORDERS) if body.late_orders else None,
+    )
 
 
 def _table(rows: Sequence[BaseModel], schema: pa.Schema) -> pa.Table:

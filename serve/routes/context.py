@@ -25,11 +25,10 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Handles of the deployments; anything whose methods answer to ``.remote()`` with an awaitable will do."""
+    """Handles of the replicas; anything whose methods answer to ``.remote()`` with an awaitable will do."""
 
     forecaster: Any
     recommender: Any
-    sessions: Any
     policy: Any
     planner: Any
 
@@ -51,8 +50,13 @@ def _processes(request: Request) -> tuple[Any, ...]:
     return (*(getattr(services, field.name) for field in fields(services)), *request.app.state.ingresses)
 
 
+def _patience_s(request: Request) -> float:
+    return cast(float, request.app.state.patience_s)
+
+
 ServicesOf = Annotated[Services, Depends(_services)]
 UsersOf = Annotated[UserIds, Depends(_users)]
 MaxSeriesOf = Annotated[int, Depends(_max_series)]
 # Handles of everything that measures, the ingress among them.
 ProcessesOf = Annotated[tuple[Any, ...], Depends(_processes)]
+PatienceOf = Annotated[float, Depends(_patience_s)]

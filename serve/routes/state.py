@@ -42,7 +42,6 @@ async def readyz(services: ServicesOf) -> JSONResponse:
     checks = {
         "forecaster": services.forecaster.check.remote(),
         "recommender": services.recommender.check.remote(),
-        "sessions": services.sessions.check.remote(),
         "policy": services.policy.check.remote(),
         "planner": services.planner.check.remote(),
     }

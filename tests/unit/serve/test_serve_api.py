@@ -261,7 +261,7 @@ class TestService:
         assert client.get("/healthz").json() == {"status": "ok"}
         answer = schemas.ReadyAnswer.model_validate(client.get("/readyz").json())
         assert answer.status == "ready"
-        assert set(answer.checks) == {"forecaster", "recommender", "sessions", "policy", "planner"}
+        assert set(answer.checks) == {"forecaster", "recommender", "policy", "planner"}
 
     def test_models_are_those_that_answer(self, client: TestClient) -> None:
         answer = schemas.ModelsAnswer.model_validate(client.get("/v1/models").json())

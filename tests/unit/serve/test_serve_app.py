@@ -8,8 +8,9 @@ from serving_home import CATEGORIES, Home, make_home, publish_policy
 from cluster.artifacts import slug_of
 from cluster.config import load_settings
 from cluster.errors import ArtifactError, ConfigError, DataError
-from serve.app import failure_of, serving_versions, start
+from serve.app import failure_of, start
 from serve.cli import example_calls
+from serve.releases import serving_versions
 
 REPORT = """The deployment failed to start 3 times in a row. Error:
 ray::ServeReplica:restock:forecaster.initialize_and_get_metadata()

@@ -28,7 +28,9 @@ def client_over(error: BaseException | None, *, settings: Settings | None = None
 
     method = SimpleNamespace(remote=fail)
     service = SimpleNamespace(predict=method, recommend=method, plan=method, check=method, describe=method)
-    services = Services(forecaster=service, recommender=service, sessions=service, policy=service, planner=service)
+    service.stored_forecasts = service.popular = method
+    service.options = lambda **_: service
+    services = Services(forecaster=service, recommender=service, policy=service, planner=service)
     api = make_api(services, settings=settings or Settings())
     return TestClient(api, raise_server_exceptions=False)
 
@@ -77,7 +79,7 @@ def test_a_model_that_does_not_answer_in_time_is_a_504() -> None:
 def test_not_ready_names_the_models_that_fail() -> None:
     response = client_over(RuntimeError(SECRET)).get("/readyz")
     assert response.status_code == 503
-    assert "no answer from: forecaster, recommender, sessions, policy, planner" in response.json()["detail"]
+    assert "no answer from: forecaster, recommender, policy, planner" in response.json()["detail"]
     assert client_over(RuntimeError(SECRET)).get("/healthz").status_code == 200
 
 
