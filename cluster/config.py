@@ -300,6 +300,10 @@ class ServeSettings(_Section):
     request_timeout_s: float = Field(30.0, gt=0, le=600, description="an answer that takes longer is a 504")
     max_body_bytes: int = Field(4_000_000, ge=1_000, description="a longer request body is a 413")
     max_series_per_request: int = Field(1_000, ge=1, description="series in one forecast or order plan")
+    database_url: str | None = Field(
+        None, description="SQLAlchemy URL of SQLite or PostgreSQL; default: restock.db in home; ${NAME} as in sql_url"
+    )
+    database_timeout_s: float = Field(10.0, gt=0, description="longest wait for other writers of the database")
     num_replicas: int = Field(1, ge=1, description="replicas of each deployment; two survive the loss of one")
     autoscaling: dict[Literal["ingress", "planner", "forecaster", "recommender", "policy"], AutoscalingSettings] = (
         Field(
@@ -328,6 +332,16 @@ class ServeSettings(_Section):
     )
 
 
+class PlanSettings(_Section):
+    """The stored order plan: what planners are pointed to, and how it is computed."""
+
+    budget: float | None = Field(None, gt=0, description="money for one plan's orders; lines beyond it are marked")
+    overstock_days: float = Field(60.0, gt=0, description="stock for more days than this marks a line as overstock")
+    new_item_days: int = Field(28, ge=1, description="an item whose first sale is less old than this is marked as new")
+    chunk_series: int = Field(500, ge=1, description="series planned and stored at a time; progress is told in these")
+    lease_s: float = Field(60.0, ge=1, description="a run whose worker is silent for so long is taken over by another")
+
+
 class Settings(_Section):
     """The whole tree, stored in every Manifest."""
 
@@ -341,6 +355,7 @@ class Settings(_Section):
     rules: RuleSettings = RuleSettings()
     assumptions: AssumptionSettings = AssumptionSettings()
     policy: PolicySettings = PolicySettings()
+    plan: PlanSettings = PlanSettings()
     serve: ServeSettings = ServeSettings()
 
     @property

@@ -115,6 +115,7 @@ def make_inventory_state(
     on_date: date,
     stock_source: str = "stock",
     open_orders_source: str = "open_orders",
+    is_part: bool = False,
 ) -> StockReading:
     """Read a snapshot, counted at the start of ``on_date`` after receipts, and the orders still to come.
 
@@ -124,6 +125,8 @@ def make_inventory_state(
         Tables of those names in ``cluster.schema``; a snapshot without a date is taken to be of ``on_date``.
     stock_source, open_orders_source
         What the tables are called in messages: their files.
+    is_part
+        The tables are the rows of these series out of a snapshot, which may have none of them.
 
     Raises
     ------
@@ -132,7 +135,8 @@ def make_inventory_state(
     DataError
         If a quantity is missing or negative, or two stock rows speak of one series.
     """
-    _check_date(stock, on_date=on_date, calendar=calendar, source=stock_source)
+    if stock.num_rows or not is_part:
+        _check_date(stock, on_date=on_date, calendar=calendar, source=stock_source)
     pairs = _ids(stock)
     position_R = index.positions(*pairs)
     _check_unique(position_R, pairs=pairs, source=stock_source)

@@ -1,7 +1,5 @@
 """Tables of a SQL database, by SQLAlchemy URL."""
 
-import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,13 +8,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet
 import sqlalchemy
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from cluster.config import TableSource
-from cluster.errors import ConfigError, DataError
+from cluster.errors import DataError
+from cluster.sources.urls import read_url, shown_url
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_PASSWORD = re.compile(r"(://[^:/@]*:)[^@]*@")
 _BATCH_ROWS = 200_000
 _CONNECT_TIMEOUT_S = 10
 
@@ -43,7 +40,7 @@ def fetch_table(table: str, *, source: TableSource, path: Path) -> TableSource:
 def check_connection(table: str, *, source: TableSource) -> str:
     """Connect once and say to where; raises like :func:`fetch_table`."""
     with _connect(table, source):
-        return _shown(source)
+        return shown_url(source.sql_url or "")
 
 
 @contextmanager
@@ -56,40 +53,19 @@ def _connect(table: str, source: TableSource) -> Iterator[sqlalchemy.Connection]
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         for secret in secrets:
             reason = reason.replace(secret, "***")
+        shown = shown_url(source.sql_url or "")
         raise DataError(
-            f"data.tables.{table}: {_shown(source)} does not answer or refuses the query ({reason}); "
+            f"data.tables.{table}: {shown} does not answer or refuses the query ({reason}); "
             "check the address, the password's variable and the query; 'restock doctor' tries the connection"
         ) from error
     finally:
         engine.dispose()
 
 
-def _shown(source: TableSource) -> str:
-    """The URL as it was written, with the names of variables and not their values; a literal password is hidden."""
-    return _PASSWORD.sub(r"\1***@", source.sql_url or "")
-
-
 def _make_engine(table: str, source: TableSource) -> tuple[sqlalchemy.Engine, list[str]]:
-    key = f"data.tables.{table}.sql_url"
-    secrets: list[str] = []
-
-    def value_of(match: re.Match[str]) -> str:
-        if match[1] not in os.environ:
-            raise ConfigError(f"{key}: the environment has no variable {match[1]}; set it, secrets are read from there")
-        secrets.append(os.environ[match[1]])
-        return secrets[-1]
-
-    text = _VARIABLE.sub(value_of, source.sql_url or "")
-    try:
-        url = sqlalchemy.make_url(text)
-        timeout = {"connect_timeout": _CONNECT_TIMEOUT_S} if url.get_backend_name() in ("postgresql", "mysql") else {}
-        return sqlalchemy.create_engine(url, connect_args=timeout), [secret for secret in secrets if secret]
-    except (ArgumentError, NoSuchModuleError, ImportError):
-        kind = text.partition(":")[0] if "://" in text else "no scheme"
-        raise ConfigError(
-            f"{key}: not a usable SQLAlchemy URL ({kind}); write it as "
-            "postgresql+psycopg://user:${PASSWORD}@host/name and install the driver"
-        ) from None
+    url, secrets = read_url(source.sql_url or "", key=f"data.tables.{table}.sql_url")
+    timeout = {"connect_timeout": _CONNECT_TIMEOUT_S} if url.get_backend_name() in ("postgresql", "mysql") else {}
+    return sqlalchemy.create_engine(url, connect_args=timeout), secrets
 
 
 def _write(rows: sqlalchemy.CursorResult[tuple[object, ...]], path: Path) -> None:

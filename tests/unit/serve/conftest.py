@@ -1,5 +1,6 @@
 """The whole composition in this process: real replicas behind local handles, no Ray."""
 
+<<<<<<< HEAD
 import asyncio
 from collections.abc import Iterator
 
@@ -7,6 +8,22 @@ import pytest
 from serving_home import Home, make_home
 from starlette.testclient import TestClient
 
+=======
+import logging
+import tempfile
+import time
+from collections.abc import Iterator
+
+import pytest
+from databases import PostgresServer, memory_folder, running_postgres
+from ray import serve
+from serving_home import Home, make_home
+from starlette.testclient import TestClient
+
+from cluster.config import load_settings
+from serve.app import build_services
+from serve.database import Database, open_database
+>>>>>>> 8d26084 (Plans have a life in SQL: runs by digest, decisions of which one wins, a stock book, an audit that only grows)
 from serve.ingress import make_api
 from serve.layout import LocalReplicas
 from serve.releases import serving_versions
@@ -30,3 +47,29 @@ def client(home: Home, services: Services) -> Iterator[TestClient]:
     with TestClient(make_api(services, settings=home.settings), raise_server_exceptions=False) as client:
         assert client.get("/readyz").status_code == 200
         yield client
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One PostgreSQL server for all tests of a session."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An empty database, on each that is supported."""
+    if request.param == "postgresql":
+        server: PostgresServer = request.getfixturevalue("postgres")
+        yield server.new_schema()
+        return
+    with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
+        yield f"sqlite:///{folder}/restock.db"
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A database with the tables."""
+    opened = open_database(load_settings(overrides=[f'serve.database_url="{database_url}"']))
+    yield opened
+    opened.close()

@@ -1,0 +1,100 @@
+"""The database: its tables, its migrations, and what is said when it does not answer."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from databases import running_postgres
+from planned_shop import Shop, count_stock
+from sqlalchemy import func, select
+
+from cluster.config import Settings, load_settings
+from cluster.errors import ConfigError
+from serve.database import Database, DatabaseDownError, open_database
+from serve.tables import PlanRun, Stock, Table
+
+
+def settings_of(url: str, *more: str) -> Settings:
+    return load_settings(overrides=[f'serve.database_url="{url}"', *more])
+
+
+def test_migrations_make_the_tables_that_the_code_knows(database: Database) -> None:
+    with database.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Table.metadata) == []
+
+
+def test_processes_that_start_together_migrate_once(database_url: str) -> None:
+    with ThreadPoolExecutor(8) as starting:
+        opened = list(starting.map(lambda _: open_database(settings_of(database_url)), range(8)))
+    for database in opened:
+        with database.reading() as session:
+            assert session.scalar(select(func.count()).select_from(PlanRun)) == 0
+        database.close()
+
+
+def test_a_database_of_a_newer_version_is_refused(database: Database, database_url: str) -> None:
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(ConfigError, match="made by a newer Restock"):
+        open_database(settings_of(database_url))
+
+
+def test_by_default_it_is_a_file_in_the_home_folder(tmp_path: Path) -> None:
+    database = open_database(load_settings(overrides=[f'home="{tmp_path / "new"}"']))
+    database.close()
+    assert (tmp_path / "new" / "restock.db").is_file()
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("mysql+pymysql://host/name", "not a usable SQLAlchemy URL"),
+        ("sqlite://", "in memory"),
+        ("no url", "not a usable SQLAlchemy URL"),
+        ("postgresql+psycopg://user:${NO_SUCH_VARIABLE}@host/name", "no variable NO_SUCH_VARIABLE"),
+        ("sqlite:////proc/nowhere/restock.db", "cannot be written"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_named(url: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"serve.database_url.*{message}"):
+        open_database(settings_of(url))
+
+
+def test_a_server_that_is_not_there_is_told_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "hunter2")
+    with pytest.raises(DatabaseDownError, match="does not answer") as caught:
+        open_database(settings_of("postgresql+psycopg://user:${SECRET}@127.0.0.1:1/name"))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_what_was_written_survives_a_crash_of_the_server_and_the_rest_is_refused() -> None:
+    with running_postgres() as server:
+        database = open_database(settings_of(server.new_schema()))
+        count_stock(database, Shop(num_series=2), on_hand_qty=4)
+        server.stop()
+        with pytest.raises(DatabaseDownError, match="nothing was written"):
+            count_stock(database, Shop(num_series=2), on_hand_qty=5)
+        with pytest.raises(DatabaseDownError), database.reading() as session:
+            session.scalars(select(Stock)).all()
+        server.start()
+        with database.reading() as session:
+            assert [row.on_hand_qty for row in session.scalars(select(Stock))] == [4, 4]
+        count_stock(database, Shop(num_series=2), on_hand_qty=5)
+        database.close()
+
+
+def test_a_writer_that_waits_too_long_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'restock.db'}"
+    database = open_database(settings_of(url, "serve.database_timeout_s=0.1"))
+    other = sqlalchemy.create_engine(url)
+    with other.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        with pytest.raises(DatabaseDownError):
+            count_stock(database, Shop(num_series=1))
+        with database.reading() as session:
+            assert session.scalars(select(Stock)).all() == []
+    other.dispose()
+    database.close()
