@@ -1,29 +1,16 @@
 """The whole composition in this process: real replicas behind local handles, no Ray."""
 
-<<<<<<< HEAD
 import asyncio
-from collections.abc import Iterator
-
-import pytest
-from serving_home import Home, make_home
-from starlette.testclient import TestClient
-
-=======
-import logging
 import tempfile
-import time
 from collections.abc import Iterator
 
 import pytest
 from databases import PostgresServer, memory_folder, running_postgres
-from ray import serve
 from serving_home import Home, make_home
 from starlette.testclient import TestClient
 
 from cluster.config import load_settings
-from serve.app import build_services
 from serve.database import Database, open_database
->>>>>>> 8d26084 (Plans have a life in SQL: runs by digest, decisions of which one wins, a stock book, an audit that only grows)
 from serve.ingress import make_api
 from serve.layout import LocalReplicas
 from serve.releases import serving_versions
