@@ -5,8 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-_CASES = {"forecast_panels", "instances", "logs", "new_item_cases", "panels", "recommend_cases", "recommend_rows"}
-_PARTS = {"__init__", "__main__", "frame", "replay_report", "rolling_study"} | _CASES
+_CASES = {
+    "forecast_panels",
+    "instances",
+    "logs",
+    "new_item_cases",
+    "order_lines",
+    "panels",
+    "recommend_cases",
+    "recommend_rows",
+}
+_PARTS = {"__init__", "__main__", "data_plane_restock", "frame", "nodes", "replay_report", "rolling_study"} | _CASES
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -148,6 +148,19 @@ class Dataset:
             if len(rows):
                 yield self._read(reader, [rows if k == number else nothing for k in range(len(rows_of_shard))])
 
+    @property
+    def shards(self) -> tuple[Path, ...]:
+        """Files of :attr:`panel_folder`, each of which holds complete series."""
+        return tuple(sorted(self.panel_folder.glob("*.parquet")))
+
+    def panel_of_shard(self, shard: Path) -> DemandPanel:
+        """Every series of one of :attr:`shards` with all of history: what one task of many works on.
+
+        ``data.max_series`` does not count here. Prices of series that never sold are as in :meth:`panels`.
+        """
+        reader = replace(self._reader(self.num_periods), paths=(shard,))
+        return self._read(reader, reader.pick(None, before=self.num_periods))
+
     def _reader(self, end: int) -> PanelReader:
         if not 1 <= end <= self.num_stored:
             raise DataError(
@@ -156,7 +169,7 @@ class Dataset:
                 "load newer orders, or choose a date within"
             )
         return PanelReader(
-            folder=self.panel_folder,
+            paths=self.shards,
             num_periods=self.num_stored,
             num_known=len(self.holidays),
             promotion_names=self.promotion_names,

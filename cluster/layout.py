@@ -25,10 +25,16 @@ FILE: Final = "_file"
 ROW: Final = "_row"
 
 
+# Hardly any value of these comes twice in a file: a dictionary of them takes longer and more space than they do.
+_NO_DICTIONARY: Final = {Col.ORDER_ID, Col.USER_ID, Col.ORDERED_AT}
+
+
 def write_table(rows: pa.Table, path: Path, *, row_group: int = 64_000) -> None:
     """Write a Parquet file that can be read in parts; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pa.parquet.write_table(rows, path, row_group_size=row_group, compression="zstd")
+    encoded = [name for name in rows.column_names if name not in _NO_DICTIONARY]
+    dictionary = encoded if len(encoded) < rows.num_columns else True
+    pa.parquet.write_table(rows, path, row_group_size=row_group, compression="zstd", use_dictionary=dictionary)
 
 
 def read_frame(folder: Path, table: str) -> pl.DataFrame | None:
@@ -66,7 +72,10 @@ def quarantine_lines(folder: Path, *, lines: pl.DataFrame, name: str, rule: str,
     if not lines.height:
         return
     where = lines.select(
-        pl.col(FILE).alias("file"), pl.col(ROW).alias("row"), pl.lit(rule).alias("rule"), pl.lit(reason).alias("reason")
+        pl.col(FILE).cast(pl.String).alias("file"),
+        pl.col(ROW).alias("row"),
+        pl.lit(rule).alias("rule"),
+        pl.lit(reason).alias("reason"),
     )
     rows = pl.concat([where, lines.select(pl.col(ORDERS.names).cast(pl.String))], how="horizontal").to_arrow()
     write_table(rows, folder / "quarantine" / "orders" / f"{name}.parquet")

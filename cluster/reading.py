@@ -33,9 +33,9 @@ class PanelArrays(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PanelReader:
-    """Reads the shards of one dataset as they were known at the start of period ``known_at``."""
+    """Reads shards of one dataset as they were known at the start of period ``known_at``."""
 
-    folder: Path
+    paths: tuple[Path, ...]
     num_periods: int
     num_known: int
     promotion_names: tuple[str, ...]
@@ -46,9 +46,8 @@ class PanelReader:
 
         Among equal sellers the first by item and location is taken.
         """
-        paths = self._shards()
         seen, sold, ids = [], [], []
-        for path in paths:
+        for path in self.paths:
             table = pa.parquet.read_table(path, columns=[Col.ITEM_ID, Col.LOCATION_ID, "first_period"])
             seen.append(np.flatnonzero(table["first_period"].to_numpy() < self.known_at))
             if max_series is not None:
@@ -59,15 +58,15 @@ class PanelReader:
             return seen
         item_ids, location_ids = (pa.concat_tables(ids)[name].to_numpy() for name in _IDS[:2])
         best = np.lexsort((location_ids, item_ids, -np.concatenate(sold)))[:max_series]
-        shard_N = np.repeat(np.arange(len(paths)), [len(rows) for rows in seen])[best]
+        shard_N = np.repeat(np.arange(len(self.paths)), [len(rows) for rows in seen])[best]
         row_N = np.concatenate(seen)[best]
-        return [np.sort(row_N[shard_N == number]) for number in range(len(paths))]
+        return [np.sort(row_N[shard_N == number]) for number in range(len(self.paths))]
 
     def read(self, rows_of_shard: list[IntArray]) -> PanelArrays:
         """Dense arrays of the given rows of each shard, sorted by item and location."""
         ids: list[list[str]] = [[], [], []]
         sales, in_stock, price, promotion = [], [], [], []
-        for path, rows in zip(self._shards(), rows_of_shard, strict=True):
+        for path, rows in zip(self.paths, rows_of_shard, strict=True):
             if not len(rows):
                 continue
             channels = [PROMOTION_PREFIX + name for name in self.promotion_names]
@@ -92,9 +91,6 @@ class PanelReader:
             price_ST=_with_prices(np.concatenate(price), category_ids_S, self.known_at)[order_S],
             promotion_SXP=np.concatenate(promotion)[order_S],
         )
-
-    def _shards(self) -> list[Path]:
-        return sorted(self.folder.glob("*.parquet"))
 
     def _known_sales(self, table: pa.Table) -> FloatArray:
         """Sales net of the returns that had come back by ``known_at``."""

@@ -16,7 +16,6 @@ from typing import Literal, Protocol, TypeVar
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet
 
 from cluster import errors
 from cluster.cleaning import IS_OUTLIER, UNMATCHED, UNMATCHED_REASON, flag_outliers, merge_duplicates, net_returns
@@ -216,17 +215,18 @@ def _last_seconds(orders: pl.DataFrame, timezone: str) -> list[tuple[date, int]]
 def _write_shares(orders: pl.DataFrame, task: StageTask, name: str) -> None:
     shards = shard_of(orders, num_shards=task.num_shards)
     for (shard,), share in orders.with_columns(shards).partition_by("shard", as_dict=True, include_key=False).items():
-        path = task.folder / "stage" / f"shard={shard}" / f"{name}.parquet"
-        write_table(share.to_arrow(), path)
+        path = task.folder / "stage" / f"shard={shard}" / f"{name}.arrow"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Read once and removed: Arrow's own form costs half the time of a Parquet file.
+        share.write_ipc(path, compression="lz4")
 
 
 def _read_stage(task: ShardTask) -> pl.DataFrame:
-    parts = sorted((task.folder / "stage" / f"shard={task.number}").glob("*.parquet"))
+    parts = sorted((task.folder / "stage" / f"shard={task.number}").glob("*.arrow"))
     if not parts:
         empty = pl.DataFrame(pl.from_arrow(ORDERS.empty_table()))
-        return empty.with_columns(pl.lit("").alias(FILE), pl.lit(0, dtype=pl.Int64).alias(ROW))
-    frames = [pl.DataFrame(pl.from_arrow(pa.parquet.read_table(part))) for part in parts]
-    return pl.concat([frame.with_columns(pl.col(FILE).cast(pl.String)) for frame in frames])
+        return empty.with_columns(pl.lit("", dtype=pl.Categorical).alias(FILE), pl.lit(0, dtype=pl.Int64).alias(ROW))
+    return pl.concat([pl.read_ipc(part) for part in parts])
 
 
 def _make_panel(task: ShardTask, lines: pl.DataFrame, returns: pl.DataFrame) -> pa.Table:

@@ -46,10 +46,11 @@ class Meter:
     def _sample(self) -> None:
         me = psutil.Process()
         while not self._stop.wait(_SAMPLE_EVERY_S):
-            self.peak_memory_mb = max(self.peak_memory_mb, _tree_memory_mb(me))
+            self.peak_memory_mb = max(self.peak_memory_mb, tree_memory_mb(me))
 
 
-def _tree_memory_mb(root: psutil.Process) -> float:
+def tree_memory_mb(root: psutil.Process) -> float:
+    """Memory of a process and everything below it, MB, what they share counted once; see :class:`Meter`."""
     own, shared = 0, 0
     for process in (root, *root.children(recursive=True)):
         try:

@@ -1,0 +1,81 @@
+"""Several Ray nodes on this machine, and which of them did how much."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from cluster.config import RuntimeSettings
+from cluster.runtime import connect, set_environment
+from cluster.shards import run_on_ray
+
+OBJECT_STORE_MB = 200
+
+
+@contextmanager
+def start_nodes(count: int, *, cpus: int, object_store_mb: int = OBJECT_STORE_MB) -> Iterator[Any]:
+    """Ray nodes on this machine beside a head without CPUs, which only drives; yields the cluster and the nodes."""
+    set_environment()
+    from ray.cluster_utils import Cluster
+
+    store = object_store_mb * 1_000_000
+    head = {"num_cpus": 0, "object_store_memory": store, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        workers = [cluster.add_node(num_cpus=cpus, object_store_memory=store) for _ in range(count)]
+        cluster.wait_for_nodes()
+        with connect(RuntimeSettings(address=cluster.address)):
+            yield cluster, workers
+    finally:
+        cluster.shutdown()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Located:
+    """A task's function that also says on which node it ran and how much that process read and wrote meanwhile."""
+
+    work: Callable[[Any], Any]
+
+    def __call__(self, task: Any) -> tuple[str, int, Any]:
+        """Node, bytes, and what the function gave."""
+        import ray
+
+        before = psutil.Process().io_counters()
+        done = self.work(task)
+        after = psutil.Process().io_counters()
+        moved = after.read_chars + after.write_chars - before.read_chars - before.write_chars
+        return ray.get_runtime_context().get_node_id(), moved, done
+
+
+class Division:
+    """Runs tasks on Ray and counts which node did how many of them, and how many bytes they read and wrote."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Count from here."""
+        self.tasks: Counter[str] = Counter()
+        self.bytes: Counter[str] = Counter()
+
+    def run(self, work: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
+        """Yield the result of every task."""
+        for node, moved, done in run_on_ray(Located(work=work), tasks):
+            self.tasks[node] += 1
+            self.bytes[node] += moved
+            yield done
+
+
+def tree_cpu_s() -> float:
+    """CPU seconds of this process and everything below it."""
+    total = 0.0
+    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+        try:
+            times = process.cpu_times()
+        except psutil.Error:
+            continue  # it ended between the listing and the look
+        total += times.user + times.system
+    return total
