@@ -178,6 +178,10 @@ class RecommenderSettings(_Section):
     )
     validation_days: int = Field(28, ge=1, description="last days of history, for next-basket and next-days")
     validation_users: int = Field(2_000, ge=1, description="users that weights are chosen on, at most")
+    index: Literal["exact", "approximate"] = Field(
+        "exact",
+        description="how the sequence model finds items; approximate (extra index) is for 100,000 items and more",
+    )
     popular_days: float = Field(28.0, gt=0, description="'popular lately' means in these last days")
     num_neighbours: int = Field(100, ge=1, description="neighbours kept per item")
     num_workers: int = Field(1, ge=1, description="Ray Train workers")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +17,12 @@ from recsys.interactions import IntArray, Interactions, RowArray, StrArray
 from recsys.metrics import ScoreArray, top_items
 from recsys.models.blend import Blend, sum_UI
 from recsys.models.neighbours import NeighbourModel
-from recsys.models.protocol import RecommenderModel, recommend
+from recsys.models.protocol import RecommenderModel, recommend, users_per_batch
 from recsys.neighbours import ItemNeighbours
 from recsys.reasons import reasons_UK
 from recsys.rules import RuleBook, with_overstock_UK
 from recsys.sessions import LiveEvent
 from recsys.storage import read_recommender, write_recommender
-
-_BATCH_USERS: Final = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,14 +116,12 @@ class Recommender:
         asked = self._histories(user_ids, live=histories or {})
         barred_J = self.histories.item_rows(list(exclude_item_ids))
         barred_J = barred_J[barred_J >= 0]
+        size = users_per_batch(asked.num_items)
         answers = [
             self._rank(
-                asked.take(np.arange(start, min(start + _BATCH_USERS, len(user_ids)))),
-                k=k,
-                barred_J=barred_J,
-                rules=rules,
+                asked.take(np.arange(start, min(start + size, len(user_ids)))), k=k, barred_J=barred_J, rules=rules
             )
-            for start in range(0, len(user_ids), _BATCH_USERS)
+            for start in range(0, len(user_ids), size)
         ]
         item_UK, score_UK, reason_UK = (np.concatenate(column) for column in zip(*answers, strict=True))
         return Recommendations(

@@ -14,13 +14,12 @@ from recsys.holdout import Holdout
 from recsys.interactions import IntArray, Interactions
 from recsys.metrics import ScoreArray, hits, ideal_gain_K, top_items
 from recsys.models.popularity import Popularity
-from recsys.models.protocol import RecommenderModel, scaled
+from recsys.models.protocol import RecommenderModel, scaled, users_per_batch
 
 Model = TypeVar("Model", bound=RecommenderModel)
 _WEIGHTS: Final = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5)
 _PASSES: Final = 3
 _POOL_PER_MODEL: Final = 50
-_BATCH_USERS: Final = 256
 RECENT: Final = "recent-popularity"
 # Fewer repeats than this among what users took next: they do not rebuy, so what they have is left out.
 _MIN_SEEN_SHARE: Final = 0.02
@@ -150,8 +149,9 @@ class _Pool:
 
 def _make_pool(models: Mapping[str, RecommenderModel], holdout: Holdout, *, seen_allowed: bool, k: int) -> _Pool:
     parts: list[dict[str, Any]] = []
-    for start in range(0, len(holdout), _BATCH_USERS):
-        histories = holdout.history.take(holdout.user_V[start : start + _BATCH_USERS])
+    batch_users = users_per_batch(holdout.history.num_items)
+    for start in range(0, len(holdout), batch_users):
+        histories = holdout.history.take(holdout.user_V[start : start + batch_users])
         scores = {name: scaled(model.score_UI(histories)) for name, model in models.items()}
         if not seen_allowed:
             for score_UI in scores.values():

@@ -13,6 +13,8 @@ from recsys.metrics import ScoreArray, top_items
 
 Arrays = dict[str, npt.NDArray[Any]]
 _TINY = np.float32(1e-30)
+_BATCH_USERS = 256
+_BATCH_SCORES = 8_000_000
 
 
 class Scorer(Protocol):
@@ -50,14 +52,17 @@ class RecommenderModel(Scorer, Protocol):
         """Model with these parameters and what it had learned."""
 
 
-def recommend(
-    model: Scorer, histories: Interactions, *, k: int, seen_allowed: bool, batch_users: int = 256
-) -> RowArray:
+def users_per_batch(num_items: int) -> int:
+    """Users to score at once: so few that scores take megabytes, however large the catalogue."""
+    return max(min(_BATCH_USERS, _BATCH_SCORES // max(num_items, 1)), 1)
+
+
+def recommend(model: Scorer, histories: Interactions, *, k: int, seen_allowed: bool) -> RowArray:
     """Best ``k`` items for each user by one model alone, shape (U, K); -1 where there are no more.
 
     Without ``seen_allowed`` the items of a user's own history are left out.
     """
-    ranked = []
+    ranked, batch_users = [], users_per_batch(histories.num_items)
     for start in range(0, histories.num_users, batch_users):
         part = histories.take(np.arange(start, min(start + batch_users, histories.num_users)))
         score_UI = model.score_UI(part)

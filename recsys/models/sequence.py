@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from cluster.config import RecommenderSettings
+from recsys.index import ItemIndex, make_index
 from recsys.interactions import IntArray, Interactions
 from recsys.learner import (
     SequenceLearner,
@@ -36,6 +37,7 @@ class SequenceModel:
     settings: RecommenderSettings
     seed: int = 0
     network: SequenceNetwork | None = None
+    index: ItemIndex | None = None
 
     def fit(self, interactions: Interactions) -> Self:
         """Train in this process; :func:`recsys.train.fit_recommender` trains the same network with Ray."""
@@ -87,13 +89,33 @@ class SequenceModel:
         return replace(self, network=network.eval())
 
     def score_UI(self, histories: Interactions) -> ScoreArray:
-        """Flattened probability of each item to be in the next basket."""
+        """Flattened probability of each item to be in the next basket, up to a factor per user.
+
+        With an index it is 0 for all items but the best that the index finds.
+        """
         network = self._trained()
         with torch.inference_mode():
-            logit_UI = network.logits(encode_last(network, histories))
-            score_UI = torch.softmax(logit_UI * _FLATTEN, dim=1).numpy()
+            hidden_UD = encode_last(network, histories)
+            if self.index is None:
+                score_UI = torch.softmax(network.logits(hidden_UD) * _FLATTEN, dim=1).numpy()
+            else:
+                score_UI = _found_UI(self.index, hidden_UD.numpy(), num_items=histories.num_items)
         score_UI[np.diff(histories.offset_U1) == 0] = 0.0
         return score_UI
+
+    def indexed(self) -> Self:
+        """The same model, with an index if its settings ask for one.
+
+        Raises
+        ------
+        ConfigError
+            If Faiss is not installed.
+        """
+        if self.settings.index == "exact":
+            return self
+        network = self._trained()
+        with torch.inference_mode():
+            return replace(self, index=make_index(network.vectors().numpy(), network.bias_I.numpy()))
 
     def similar_JI(self, item_J: IntArray) -> ScoreArray:
         """Cosine of item vectors: items that follow the same events."""
@@ -117,9 +139,18 @@ class SequenceModel:
         network = SequenceNetwork(NetworkShape(**config["shape"]))
         network.load_state_dict({name: torch.as_tensor(values) for name, values in arrays.items()})
         settings = RecommenderSettings.model_validate(config["settings"])
-        return cls(settings=settings, seed=config["seed"], network=network.eval())
+        return cls(settings=settings, seed=config["seed"], network=network.eval()).indexed()
 
     def _trained(self) -> SequenceNetwork:
         if self.network is None:
             raise ValueError("fit the sequence model before using it")
         return self.network
+
+
+def _found_UI(index: ItemIndex, hidden_UD: ScoreArray, *, num_items: int) -> ScoreArray:
+    item_UN, logit_UN = index.search(hidden_UD)
+    score_UI = np.zeros((len(item_UN), num_items), np.float32)
+    user_U, place_N = np.nonzero(item_UN >= 0)
+    best_U1 = logit_UN.max(axis=1, keepdims=True)
+    score_UI[user_U, item_UN[user_U, place_N]] = np.exp((logit_UN - best_U1) * _FLATTEN)[user_U, place_N]
+    return score_UI

@@ -47,10 +47,10 @@ class TifuKnn:
         """Own vector and the neighbours'; 0 for a user without events."""
         own_UI = self._vectors(histories)
         near_UN: ScoreArray = (_unit(own_UI) @ _unit(self.vector_NI).T).toarray()
-        # Users of the training data are no neighbours of themselves.
-        near_UN[near_UN > 1.0 - 1e-5] = 0.0
-        user_UK, score_UK = top_items(near_UN, k=self.num_neighbours)
-        found_UK = (user_UK >= 0) & (score_UK > 0)
+        # Users of the training data are no neighbours of themselves, and those with nothing in common of nobody.
+        near_UN[(near_UN > 1.0 - 1e-5) | (near_UN <= 0)] = -np.inf
+        user_UK, _ = top_items(near_UN, k=self.num_neighbours)
+        found_UK = user_UK >= 0
         count_U = found_UK.sum(axis=1)
         offset = np.concatenate([[0], np.cumsum(count_U)])
         share = np.repeat(1.0 / np.maximum(count_U, 1), count_U).astype(np.float32)

@@ -32,11 +32,16 @@ def test_metrics_equal_the_slow_loop(seed, num_users, num_items, k):
     assert math.isclose(found["ndcg"], expected["ndcg"], abs_tol=1e-12)
 
 
-@given(seed=st.integers(0, 10_000), num_items=st.integers(1, 30), k=st.integers(1, 40))
-@settings(max_examples=100, deadline=None)
-def test_top_items_equal_a_full_sort(seed, num_items, k):
+@given(
+    seed=st.integers(0, 10_000),
+    num_items=st.one_of(st.integers(1, 30), st.integers(100, 1_000)),
+    k=st.integers(1, 40),
+    num_equal=st.sampled_from([1, 1, 3, 500]),
+)
+@settings(max_examples=200, deadline=None)
+def test_top_items_equal_a_full_sort(seed, num_items, k, num_equal):
     rng = np.random.default_rng(seed)
-    scores = rng.permuted(np.tile(np.arange(num_items, dtype=np.float32), (3, 1)), axis=1)
+    scores = rng.permuted(np.tile(np.arange(num_items, dtype=np.float32), (3, 1)), axis=1) // num_equal
     scores[rng.random(scores.shape) < 0.3] = -np.inf
     items, values = top_items(scores, k=k)
     for row in range(3):
