@@ -202,6 +202,12 @@ class RuleSettings(_Section):
     max_seller_share: float = Field(
         1.0, gt=0, le=1, description="most of one answer that one supplier or brand may fill"
     )
+    new_item_weight: float = Field(
+        0.0, ge=0, le=1, description="new items score this share of what items described like them do; 0: not shown"
+    )
+    new_item_days: int = Field(
+        28, ge=1, description="new: first sold in these last days, or on the shelf and never sold"
+    )
     overstock_weight: float = Field(0.0, ge=0, description="a fully overstocked item's score grows by this share")
     overstock_weeks: float = Field(8.0, gt=0, description="stock beyond these weeks of sales is too much; twice, fully")
 

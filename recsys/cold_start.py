@@ -45,6 +45,16 @@ class NewItems:
         usable_UI = np.where(np.isfinite(score_UI), np.maximum(score_UI, 0.0), 0.0).astype(np.float32)
         return np.asarray((self.weight_NI @ usable_UI.T).T)
 
+    @property
+    def most_like_N(self) -> IntArray:
+        """Row of the known item that each new one is most like; 0 where nothing like it is known."""
+        return np.asarray(self.weight_NI.argmax(axis=1)).ravel().astype(np.int64)
+
+    def alike(self) -> "NewItems":
+        """Those of which something like them is known."""
+        rows = np.flatnonzero(np.diff(self.weight_NI.indptr))
+        return NewItems(item_ids_N=self.item_ids_N[rows], weight_NI=self.weight_NI[rows])
+
 
 def find_like_known(content: ItemContent, *, new_ids: StrArray, known_ids: StrArray, k: int = _NUM_LIKE) -> NewItems:
     """For each new item its ``k`` nearest known ones, weighed by the square of their cosine.

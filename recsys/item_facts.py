@@ -1,6 +1,6 @@
-"""What a dataset says of items that rules read: stock, category, seller, overstock.
+"""What a dataset says of items that rules read: stock, category, seller, overstock, and which are new.
 
-Shapes: I items.
+Shapes: I items, J unknown items, N new items.
 """
 
 from datetime import timedelta
@@ -13,10 +13,28 @@ import pyarrow as pa
 from cluster.config import RuleSettings
 from cluster.dataset import Dataset
 from cluster.schema import Col
+from recsys.cold_start import NewItems, find_like_known
 from recsys.interactions import StrArray
-from recsys.rules import ItemFacts, Matrix, codes_of
+from recsys.likeness import make_content
+from recsys.rules import BoolArray, ItemFacts, Matrix, RuleBook, codes_of
 
 _SALES_WEEKS: Final = 8
+
+
+def make_rule_book(
+    dataset: Dataset, *, item_ids_I: StrArray, repeat_rate_I: Matrix, settings: RuleSettings
+) -> RuleBook:
+    """The shop's rules over a recommender's items, which are ``item_ids_I``, and the new ones that may be shown."""
+    new_items = find_new_items(dataset, known_ids_I=item_ids_I, settings=settings)
+    num_new = 0 if new_items is None else len(new_items.item_ids_N)
+    facts = make_item_facts(
+        dataset,
+        item_ids_I=item_ids_I if new_items is None else np.concatenate([item_ids_I, new_items.item_ids_N]),
+        # Nobody has bought a new item yet, so nothing asks for its rate.
+        repeat_rate_I=np.concatenate([repeat_rate_I, np.zeros(num_new)]),
+        settings=settings,
+    )
+    return RuleBook(facts=facts, settings=settings, new_items=new_items)
 
 
 def make_item_facts(
@@ -34,6 +52,45 @@ def make_item_facts(
         repeat_rate_I=repeat_rate_I,
         overstock_I=_overstock_I(dataset, free_I=free_I, item_ids_I=item_ids_I, settings=settings),
     )
+
+
+def find_new_items(dataset: Dataset, *, known_ids_I: StrArray, settings: RuleSettings) -> NewItems | None:
+    """Items that may be shown although no model has learned of them, by what is written about them.
+
+    New is what was first sold in the last ``new_item_days`` of history, or is on the shelf and was never sold. None
+    without ``new_item_weight``, without an ``items`` table, or if nothing new is like anything known.
+    """
+    items, orders = dataset.table("items"), dataset.table("orders")
+    if not settings.new_item_weight or items is None:
+        return None
+    content = make_content(items)
+    unknown_J = content.item_ids_I[~np.isin(content.item_ids_I, known_ids_I)]
+    new_ids_N = unknown_J[_is_new_J(unknown_J, dataset=dataset, orders=orders, days=settings.new_item_days)]
+    found = find_like_known(content, new_ids=new_ids_N, known_ids=known_ids_I).alike()
+    return found if len(found.item_ids_N) else None
+
+
+def _is_new_J(item_ids_J: StrArray, *, dataset: Dataset, orders: pa.Table | None, days: int) -> BoolArray:
+    sold, sold_first_lately = _sold(orders, days=days)
+    free_J = free_units_I(dataset, item_ids_I=item_ids_J)
+    # Without a stock table nobody says that an unsold item is there.
+    on_shelf_J = (free_J > 0) & np.isfinite(free_J)
+    return np.isin(item_ids_J, sold_first_lately) | (on_shelf_J & ~np.isin(item_ids_J, sold))
+
+
+def _sold(orders: pa.Table | None, *, days: int) -> tuple[StrArray, StrArray]:
+    """Items ever sold, and those first sold in the last days."""
+    if orders is None:
+        return np.array([], dtype=str), np.array([], dtype=str)
+    frame = pl.DataFrame(pl.from_arrow(orders.select([Col.ITEM_ID, Col.ORDERED_AT])))
+    since = pl.col(Col.ORDERED_AT).max() - timedelta(days=days)
+    first = frame.with_columns(since=since).group_by(Col.ITEM_ID, "since").agg(pl.col(Col.ORDERED_AT).min())
+    lately = first.filter(pl.col(Col.ORDERED_AT) > pl.col("since"))
+    return _ids(first), _ids(lately)
+
+
+def _ids(frame: pl.DataFrame) -> StrArray:
+    return np.asarray(frame[Col.ITEM_ID].to_list(), dtype=str)
 
 
 def free_units_I(dataset: Dataset, *, item_ids_I: StrArray) -> Matrix:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recsys.cold_start import NewItems
 from recsys.holdout import Holdout
 from recsys.interactions import IntArray, Interactions, RowArray, StrArray
 from recsys.metrics import ScoreArray, top_items
@@ -124,9 +125,10 @@ class Recommender:
             for start in range(0, len(user_ids), size)
         ]
         item_UK, score_UK, reason_UK = (np.concatenate(column) for column in zip(*answers, strict=True))
+        new_items = None if rules is None else rules.new_items
         return Recommendations(
             user_ids_U=np.asarray(user_ids, dtype=str),
-            item_ids_UK=self._ids(item_UK),
+            item_ids_UK=self._ids(item_UK, new_items=new_items),
             score_UK=np.where(item_UK >= 0, score_UK, 0.0).astype(np.float32),
             reason_UK=reason_UK,
         )
@@ -184,9 +186,10 @@ class Recommender:
         total_UI[total_UI <= 0] = -np.inf
         total_UI[:, barred_J] = -np.inf
         if rules is not None:
-            picked = rules.pick(total_UI, histories, k=k)
-            reason_UK = reasons_UK(self.blend, histories, parts=parts, item_UK=picked.item_UK)
-            return picked.item_UK, picked.score_UK, with_overstock_UK(reason_UK, picked, parts=parts)
+            picked = rules.pick(rules.with_new_items(total_UI), histories, k=k)
+            reason_UK = reasons_UK(self.blend, histories, parts=parts, item_UK=self._known(picked.item_UK))
+            reason_UK = with_overstock_UK(reason_UK, picked, parts=parts)
+            return picked.item_UK, picked.score_UK, self._with_new_UK(reason_UK, picked.item_UK, rules=rules)
         if not self.blend.seen_allowed:
             total_UI[histories.user_E, histories.item_E] = -np.inf
         item_UK, score_UK = top_items(total_UI, k=k)
@@ -196,8 +199,23 @@ class Recommender:
             score_UK = np.pad(score_UK, ((0, 0), (0, short)))
         return item_UK, score_UK, reasons_UK(self.blend, histories, parts=parts, item_UK=item_UK)
 
-    def _ids(self, item_UK: npt.NDArray[np.integer]) -> StrArray:
-        return np.where(item_UK >= 0, self.item_ids[np.maximum(item_UK, 0)], "")
+    def _ids(self, item_UK: npt.NDArray[np.integer], *, new_items: NewItems | None = None) -> StrArray:
+        ids = self.item_ids if new_items is None else np.concatenate([self.item_ids, new_items.item_ids_N])
+        return np.where(item_UK >= 0, ids[np.maximum(item_UK, 0)], "")
+
+    def _known(self, item_UK: RowArray) -> RowArray:
+        """Without the items that were not learned of."""
+        return np.where(item_UK < len(self.item_ids), item_UK, -1)
+
+    def _with_new_UK(self, reason_UK: StrArray, item_UK: RowArray, *, rules: RuleBook) -> StrArray:
+        """Reasons, where a new item is shown: the known one that it is most like."""
+        new_UK = item_UK >= len(self.item_ids)
+        if rules.new_items is None or not new_UK.any():
+            return reason_UK
+        like_R = self.item_ids[rules.new_items.most_like_N[item_UK[new_UK] - len(self.item_ids)]]
+        told_UK = reason_UK.astype(object)
+        told_UK[new_UK] = [f"new, and like {like}" for like in like_R.tolist()]
+        return told_UK.astype(str)
 
 
 def append_events(

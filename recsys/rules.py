@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cluster.config import RuleSettings
+from recsys.cold_start import NewItems
 from recsys.interactions import BEHAVIOURS, PURCHASE, Interactions, RowArray, StrArray
 from recsys.metrics import ScoreArray, top_items
 
@@ -67,10 +68,27 @@ class Picked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleBook:
-    """The rules of a shop, and what they know of a recommender's items."""
+    """The rules of a shop, and what they know of a recommender's items.
+
+    Parameters
+    ----------
+    facts
+        Of the recommender's items, then of the new ones.
+    new_items
+        Items that the recommender has not learned of and that may be shown; None: there are none.
+    """
 
     facts: ItemFacts
     settings: RuleSettings
+    new_items: NewItems | None = None
+
+    def with_new_items(self, score_UI: ScoreArray) -> ScoreArray:
+        """Scores of the recommender's items, then of the new ones."""
+        if self.new_items is None:
+            return score_UI
+        new_UN = np.float32(self.settings.new_item_weight) * self.new_items.score_UN(score_UI)
+        new_UN[new_UN <= 0] = -np.inf
+        return np.concatenate([score_UI, new_UN], axis=1)
 
     def pick(self, score_UI: ScoreArray, histories: Interactions, *, k: int) -> Picked:
         """Best ``k`` items of each user that the rules allow; see :func:`pick_items`."""
@@ -140,7 +158,8 @@ def _fill(
 
 def with_overstock_UK(reason_UK: StrArray, picked: Picked, *, parts: Mapping[str, ScoreArray]) -> StrArray:
     """Reasons, where overstock added more to a score than any model did: that it did."""
-    safe_UK = np.maximum(picked.item_UK, 0)
+    num_known = next(iter(parts.values())).shape[1]
+    safe_UK = np.where(picked.item_UK < num_known, np.maximum(picked.item_UK, 0), 0)
     most_UK = np.max([np.take_along_axis(part_UI, safe_UK, axis=1) for part_UI in parts.values()], axis=0)
     return np.where(picked.bonus_UK > most_UK, OVERSTOCKED, reason_UK)
 

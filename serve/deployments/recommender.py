@@ -95,19 +95,17 @@ class RecommenderReplica(Measured):
 
     def _load(self, version: str) -> _Loaded:
         from recsys.insight import Insight  # here: torch and polars belong to this replica only
-        from recsys.item_facts import make_item_facts
+        from recsys.item_facts import make_rule_book
         from recsys.predict import Recommender
-        from recsys.rules import RuleBook
 
         stored = open_store(self._settings).load(NAME, version)
         model, insight = Recommender.load(stored.folder), Insight.load(stored.folder)
-        facts = make_item_facts(
+        rules = make_rule_book(
             open_dataset(self._settings),
             item_ids_I=model.item_ids,
             repeat_rate_I=_repeat_rate_I(model, insight),
             settings=self._settings.rules,
         )
-        rules = RuleBook(facts=facts, settings=self._settings.rules)
         return _Loaded(model=model, insight=insight, rules=rules, stored=stored)
 
 

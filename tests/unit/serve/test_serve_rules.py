@@ -37,6 +37,29 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Home:
     )
 
 
+@pytest.fixture(scope="module")
+def with_new_items(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """Three items were never sold: one is on the shelf, one is not, one is like nothing else."""
+    folder = tmp_path_factory.mktemp("arrivals")
+    names = {item: f"cheese number{row}" for row, item in enumerate(ITEMS)}
+    names |= {"arrival": "number3 cheese", "announced": "number3 cheese", "strange": "wheelbarrow"}
+    categories = [None if item == "strange" else CATEGORIES[0] for item in names]
+    items = pl.DataFrame({"item_id": list(names), "name": list(names.values()), "category_id": categories})
+    items.write_csv(folder / "items.csv")
+    stocked_items = [*ITEMS, "arrival", "strange"]
+    stock = pl.DataFrame(
+        {
+            "item_id": stocked_items,
+            "on_hand_qty": [20.0] * len(stocked_items),
+            "snapshot_on": [AFTER_ON] * len(stocked_items),
+        }
+    )
+    stock.write_csv(folder / "stock.csv")
+    tables = {name: folder / f"{name}.csv" for name in ("items", "stock")}
+    uris = [f'data.tables.{name}.uri="{path}"' for name, path in tables.items()]
+    return make_home(folder / "shop", overrides=(*uris, "rules.new_item_weight=1", "rules.diversity=0"))
+
+
 def replica_of(home: Home) -> RecommenderReplica:
     replica = RecommenderReplica(home.settings)
     digest = open_dataset(home.settings).digest
@@ -54,6 +77,22 @@ def test_what_is_out_of_stock_or_promised_is_not_recommended_to_anybody(stocked:
     answer = asyncio.run(replica_of(stocked).recommend([*users_of(stocked), "stranger"], k=len(ITEMS)))
     shown = set(answer.item_ids_UK.ravel().tolist()) - {""}
     assert shown == set(ITEMS) - set(GONE)
+
+
+def test_a_new_item_on_the_shelf_is_shown_and_says_what_it_is_like(with_new_items: Home) -> None:
+    answer = asyncio.run(replica_of(with_new_items).recommend(users_of(with_new_items), k=len(ITEMS) + 3))
+    for items, reasons, scores in zip(answer.item_ids_UK, answer.reason_UK, answer.score_UK, strict=True):
+        told = dict(zip(items.tolist(), reasons.tolist(), strict=True))
+        worth = dict(zip(items.tolist(), scores.tolist(), strict=True))
+        assert told["arrival"] == "new, and like item-3"
+        assert 0 < worth["arrival"] <= max(worth.values())
+        assert "announced" not in told
+        assert [item for item, reason in told.items() if reason.startswith("new")] == ["arrival"]
+
+
+def test_new_items_are_not_shown_where_nobody_asks_for_it(stocked: Home) -> None:
+    answer = asyncio.run(replica_of(stocked).recommend(users_of(stocked), k=20))
+    assert set(answer.item_ids_UK.ravel().tolist()) - {""} <= set(ITEMS)
 
 
 def test_what_fills_the_shelf_comes_first_and_says_why(stocked: Home) -> None:
