@@ -20,9 +20,10 @@ import polars as pl
 
 from benchmarks.frame import make_parser, make_target, report
 from benchmarks.logs import Log, read_complete_journey, read_online_retail
+from cluster.item_content import make_content
 from recsys.baskets import Baskets, make_baskets
 from recsys.interactions import StrArray
-from recsys.likeness import make_content, nearest_items
+from recsys.likeness import nearest_items
 from recsys.neighbours import ItemNeighbours
 from recsys.substitution import find_substitutes
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any
 
+import pyarrow as pa
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -54,7 +55,7 @@ def train_forecaster(
     panel = dataset.panel(until=end, selection_end=end)
     until_on = panel.calendar.date_on(end)
     earlier = _champion(settings, until_on=until_on) if refit else None
-    fitted = _fit(panel, settings=settings, warm_start=earlier)
+    fitted = _fit(panel, settings=settings, warm_start=earlier, items=dataset.table("items"))
     stored = _publish(fitted, settings=settings, dataset=dataset, until_on=until_on)
     facts = stored.manifest.metrics
     if as_json:
@@ -86,7 +87,7 @@ def backtest_forecast(
     panel = dataset.panel(until=end, selection_end=first)
     at = make_origins(panel, num_origins=origins, horizon=horizon, first=first)
     known = panel.until(at[0])
-    fitted = _fit(known, settings=settings, warm_start=None)
+    fitted = _fit(known, settings=settings, warm_start=None, items=dataset.table("items"))
     models = make_contenders(fitted, seed=settings.seed, max_statistical_series=statistical_series)
     with stage("Backtest", total=len(models)) as running:
         rows = evaluate_forecasts(
@@ -188,12 +189,20 @@ def _champion(settings: Settings, *, until_on: date) -> "ServedForecaster":
     return load_forecaster(stored.folder)
 
 
-def _fit(panel: DemandPanel, *, settings: Settings, warm_start: "ServedForecaster | None") -> "ServedForecaster":
+def _fit(
+    panel: DemandPanel, *, settings: Settings, warm_start: "ServedForecaster | None", items: pa.Table | None
+) -> "ServedForecaster":
     from forecasting.train import fit_served  # here: importing Ray takes seconds, and 'restock --help' needs none
 
     epochs = settings.forecast.epochs if warm_start is None else settings.forecast.refit_epochs
     with connect(settings.runtime), stage("Train the forecaster", total=epochs + 1) as running:
-        return fit_served(panel, settings=settings, warm_start=warm_start, on_epoch=lambda row: _advance(running, row))
+        return fit_served(
+            panel,
+            settings=settings,
+            warm_start=warm_start,
+            items=items,
+            on_epoch=lambda row: _advance(running, row),
+        )
 
 
 def _without_trees(settings: Settings, *, members: Sequence[str]) -> str:

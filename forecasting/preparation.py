@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from cluster.config import Settings
@@ -18,6 +19,7 @@ from forecasting.fitting import ORIGINS_PER_CROP, FitPlan, Fitting
 from forecasting.launch_curves import launch_level_S
 from forecasting.learning_curve import EpochRow
 from forecasting.model import DemandNetwork, NetworkShape, restore_network
+from forecasting.named_alike import find_named_alike
 from forecasting.new_items import fit_similar_items, reference_rows, usual_dispersion
 from forecasting.predict import Forecaster
 from forecasting.rows import SharedInputs, features_of_table, series_table
@@ -40,7 +42,9 @@ class Start:
     shared: SharedInputs
 
 
-def make_start(panel: DemandPanel, *, settings: Settings, warm_start: Forecaster | None = None) -> Start:
+def make_start(
+    panel: DemandPanel, *, settings: Settings, warm_start: Forecaster | None = None, items: pa.Table | None = None
+) -> Start:
     """Vocabulary, first weights and plan for a panel.
 
     With ``warm_start`` the weights are those of an earlier forecaster, its embeddings moved to the rows of this panel's
@@ -57,7 +61,7 @@ def make_start(panel: DemandPanel, *, settings: Settings, warm_start: Forecaster
             f"the forecaster needs at least one series and {_SHORTEST_HISTORY} periods of history, got "
             f"{panel.num_series} series of {panel.num_periods} periods; load more history"
         )
-    vocabulary = make_vocabulary(panel)
+    vocabulary = make_vocabulary(panel, items=items)
     shape = NetworkShape(
         num_promotions=len(panel.promotion_names),
         num_series=panel.num_series,
@@ -88,16 +92,21 @@ def make_start(panel: DemandPanel, *, settings: Settings, warm_start: Forecaster
     )
 
 
-def make_vocabulary(panel: DemandPanel) -> Vocabulary:
-    """Names of a panel, and the level that series similar to each one sold at, itself left out."""
+def make_vocabulary(panel: DemandPanel, *, items: pa.Table | None = None) -> Vocabulary:
+    """Names of a panel, and the level that series similar to each one sold at, itself left out.
+
+    With a table of ``items``, similar is also what is described alike.
+    """
     traits = make_traits(panel.index, price_S=panel.price_ST[:, 0])
     references = reference_rows(panel.index, usable_S=panel.first_sale_S < panel.num_periods)
+    named_alike = find_named_alike(items, panel.index, references=references)
     similar = fit_similar_items(
         traits.take(references),
         level_S=launch_level_S(panel)[references],
         dispersion=usual_dispersion(panel),
+        neighbours=named_alike,
     )
-    prior_level_S = similar.prior(traits).level_S
+    prior_level_S = similar.prior(traits, neighbours=named_alike).level_S
     prior_level_S[references] = similar.left_out_level_R
     return Vocabulary(
         item_ids=tuple(panel.index.item_ids_S.tolist()),
@@ -190,10 +199,11 @@ def fit_and_hold_out(
     *,
     settings: Settings,
     warm_start: Forecaster | None = None,
+    items: pa.Table | None = None,
     on_epoch: Callable[[EpochRow], None] = lambda row: None,
 ) -> tuple[Forecaster, Forecaster | None]:
     """As :func:`fit_in_process`; and the forecaster as it was before it learned from the validation periods."""
-    start = make_start(panel, settings=settings, warm_start=warm_start)
+    start = make_start(panel, settings=settings, warm_start=warm_start, items=items)
     table = series_table(panel, known=start.vocabulary.rows(panel.index), seed=settings.seed)
     network = restore_network(start.shape, weights=start.weights)
     features = features_of_table(table, shared=start.shared)

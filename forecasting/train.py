@@ -46,6 +46,7 @@ def fit_served(
     *,
     settings: Settings,
     warm_start: ServedForecaster | None = None,
+    items: pa.Table | None = None,
     on_epoch: Callable[[EpochRow], None] = lambda row: None,
 ) -> ServedForecaster:
     """Fit what ``forecast.serve`` names to a panel; call within :func:`cluster.runtime.connect`.
@@ -56,6 +57,8 @@ def fit_served(
         History that may be learned from, all of it: cut it with ``until`` first.
     warm_start
         An earlier forecaster whose network is refitted; trees and weights are found anew.
+    items
+        Names and descriptions, by which items without history are like others.
     on_epoch
         Called in this process after every pass of the network.
 
@@ -65,7 +68,7 @@ def fit_served(
         If the panel holds no series, NaN, or fewer than 4 periods.
     """
     earlier = None if warm_start is None else network_of(warm_start)
-    network, held_out = fit_and_hold_out(panel, settings=settings, warm_start=earlier, on_epoch=on_epoch)
+    network, held_out = fit_and_hold_out(panel, settings=settings, warm_start=earlier, items=items, on_epoch=on_epoch)
     if settings.forecast.serve == "network":
         return network
     return fit_team(panel, settings=settings, network=(network, held_out))
@@ -76,10 +79,11 @@ def fit_and_hold_out(
     *,
     settings: Settings,
     warm_start: Forecaster | None = None,
+    items: pa.Table | None = None,
     on_epoch: Callable[[EpochRow], None] = lambda row: None,
 ) -> tuple[Forecaster, Forecaster | None]:
     """Fit the network; and keep it as it was before it learned from the validation periods (None without any)."""
-    start = make_start(panel, settings=settings, warm_start=warm_start)
+    start = make_start(panel, settings=settings, warm_start=warm_start, items=items)
     table = series_table(panel, known=start.vocabulary.rows(panel.index), seed=settings.seed)
     state = fit_resumable(
         _train_worker,

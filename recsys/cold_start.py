@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from cluster.item_content import ItemContent, unit_rows
 from recsys.interactions import DAY_SECONDS, IntArray, Interactions, StrArray
-from recsys.likeness import ItemContent, unit_rows
 from recsys.metrics import ScoreArray
 from recsys.models.weights import event_weight_E
 

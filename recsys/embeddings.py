@@ -8,8 +8,8 @@ import pyarrow as pa
 from scipy import sparse
 
 from cluster.errors import ConfigError
+from cluster.item_content import ItemContent, unit_rows
 from cluster.schema import Col
-from recsys.likeness import ItemContent, unit_rows
 
 _TEXTS = (Col.NAME, Col.CATEGORY_ID, Col.BRAND, Col.DESCRIPTION)
 _BATCH = 64

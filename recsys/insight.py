@@ -24,12 +24,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from cluster.errors import ArtifactError, DataError
+from cluster.item_content import make_content
 from cluster.schema import DEFAULT_CATEGORY, Col
 from recsys.baskets import make_baskets
 from recsys.intent import fit_intent, make_visits
 from recsys.interactions import Interactions, StrArray
 from recsys.interests import InterestModel, fit_interests
-from recsys.likeness import make_content, nearest_items
+from recsys.likeness import nearest_items
 from recsys.neighbours import ItemNeighbours, NeighbourKind
 from recsys.pairs import find_pairs
 from recsys.probability import Logistic

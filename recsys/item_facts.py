@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from cluster.config import RuleSettings
 from cluster.dataset import Dataset
+from cluster.item_content import make_content
 from cluster.schema import Col
 from recsys.cold_start import NewItems, find_like_known
 from recsys.interactions import StrArray
-from recsys.likeness import make_content
 from recsys.rules import BoolArray, ItemFacts, Matrix, RuleBook, codes_of
 
 _SALES_WEEKS: Final = 8

@@ -14,9 +14,10 @@ from typing import Final
 
 import numpy as np
 
+from cluster.item_content import ItemContent
 from recsys.baskets import Baskets
 from recsys.interactions import StrArray
-from recsys.likeness import ItemContent, nearest_items
+from recsys.likeness import nearest_items
 from recsys.neighbours import ItemNeighbours, NeighbourKind
 from recsys.pairs import ItemPairs, count_pairs
 

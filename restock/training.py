@@ -105,6 +105,7 @@ def _fit_until(bench: Workbench, period: int, *, label: str, warm_start: ServedF
             bench.panel.until(period),
             settings=bench.settings,
             warm_start=warm_start,
+            items=bench.dataset.table("items"),
             on_epoch=lambda row: running.advance(note=_wql_note(row)),
         )
     _publish(

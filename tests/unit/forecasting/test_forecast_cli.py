@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer
@@ -28,9 +29,11 @@ from forecasting.team_fit import fit_team
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Overrides that open a loaded shop of three items and 60 days."""
 
-    def fit(panel: DemandPanel, *, settings: Settings, warm_start: ServedForecaster | None) -> ServedForecaster:
+    def fit(
+        panel: DemandPanel, *, settings: Settings, warm_start: ServedForecaster | None, items: pa.Table | None
+    ) -> ServedForecaster:
         earlier = None if warm_start is None else network_of(warm_start)
-        network = fit_and_hold_out(panel, settings=settings, warm_start=earlier)
+        network = fit_and_hold_out(panel, settings=settings, warm_start=earlier, items=items)
         return (
             network[0] if settings.forecast.serve == "network" else fit_team(panel, settings=settings, network=network)
         )

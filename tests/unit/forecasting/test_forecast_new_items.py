@@ -4,11 +4,14 @@ import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from forecast_panels import make_panel, small_settings
 
 from cluster.panel import SeriesIndex
+from cluster.schema import ITEMS
 from forecasting.launch_curves import growth_S, launch_curves_SA, launch_level_S, warping_distance_SR
+from forecasting.named_alike import find_named_alike
 from forecasting.new_items import (
     ItemTraits,
     SimilarItems,
@@ -216,3 +219,46 @@ def test_an_unseen_series_starts_from_its_similar_ones_and_so_after_loading(tmp_
     forecast, again = forecaster.predict(view), Forecaster.load(tmp_path).predict(view)
     assert forecast.mean_SH[1].sum() > 2 * forecast.mean_SH[0].sum()
     np.testing.assert_array_equal(forecast.cumulative_SHQ, again.cumulative_SHQ)
+
+
+def named_panel(*, num_series: int = 24):
+    """Items called clips sell thirty times what items called chains do; the last two were never sold."""
+    panel = make_panel(num_series=num_series, num_periods=60)
+    is_clip_S = np.arange(num_series) % 2 == 0
+    sales_ST = np.ones((num_series, 60), np.float32) * np.where(is_clip_S, 30, 1).astype(np.float32)[:, None]
+    sales_ST[-2:] = 0
+    index = replace(panel.index, category_ids_S=np.full(num_series, "all"))
+    names = ["paper clips" if is_clip else "golden chain" for is_clip in is_clip_S]
+    rows = [{"item_id": item, "name": name} for item, name in zip(index.item_ids_S.tolist(), names, strict=True)]
+    items = pa.Table.from_pylist(rows, schema=ITEMS)
+    return replace(panel, sales_ST=sales_ST, index=index), items
+
+
+def test_a_name_tells_what_a_series_without_sales_will_sell() -> None:
+    panel, items = named_panel()
+    clip, chain = make_vocabulary(panel, items=items).prior_levels[-2:]
+    assert clip > 4 * chain
+    plain_clip, plain_chain = make_vocabulary(panel).prior_levels[-2:]
+    assert plain_clip == pytest.approx(plain_chain, rel=0.2)
+
+
+def test_neighbours_by_name_are_sold_items_other_than_the_item_itself() -> None:
+    panel, items = named_panel()
+    references = np.flatnonzero(panel.first_sale_S < panel.num_periods)
+    found = find_named_alike(items, panel.index, references=references)
+    assert found is not None
+    sold = set(panel.index.item_ids_S[references])
+    name_of = dict(zip(items["item_id"].to_pylist(), items["name"].to_pylist(), strict=True))
+    for row, item in enumerate(found.item_ids_I.tolist()):
+        near = found.item_ids_I[found.item_IK[row][found.item_IK[row] >= 0]].tolist()
+        assert near
+        assert item not in near
+        assert set(near) <= sold
+        assert {name_of[other] for other in near} == {name_of[item]}
+
+
+def test_items_without_names_are_like_none() -> None:
+    panel, items = named_panel()
+    bare = items.set_column(items.schema.get_field_index("name"), "name", pa.nulls(items.num_rows, pa.string()))
+    assert find_named_alike(bare, panel.index, references=np.arange(3)) is None
+    assert find_named_alike(None, panel.index, references=np.arange(3)) is None

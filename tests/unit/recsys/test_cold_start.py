@@ -6,11 +6,11 @@ import pytest
 from behaviour_log import at, orders_of, read
 
 from cluster.errors import ConfigError
+from cluster.item_content import make_content
 from cluster.schema import ITEMS
 from recsys.cold_start import NUM_SITUATIONS, find_like_known, fit_situations, situations_of, taste_score_UN
 from recsys.embeddings import embed_content
 from recsys.interactions import seconds_of
-from recsys.likeness import make_content
 
 NAMES = {
     "pan": "steel frying pan",

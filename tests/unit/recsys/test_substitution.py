@@ -1,9 +1,10 @@
 import numpy as np
 import pyarrow as pa
 
+from cluster.item_content import make_content
 from cluster.schema import ITEMS
 from recsys.baskets import Baskets
-from recsys.likeness import make_content, nearest_items
+from recsys.likeness import nearest_items
 from recsys.pairs import find_pairs
 from recsys.substitution import find_complements, find_substitutes
 
