@@ -4,7 +4,9 @@ Precedence: ``--set a.b=1`` > file > defaults. The environment gives addresses a
 to a variable by name (``sql_url = "${SHOP_DB}"``). ``configs/*.toml`` beside this module differ in numbers only.
 """
 
+import ipaddress
 import json
+import re
 import tomllib
 import zoneinfo
 from collections.abc import Sequence
@@ -307,6 +309,20 @@ class ServeSettings(_Section):
     )
     host: str = Field("127.0.0.1", description="address that HTTP binds to")
     port: int = Field(8000, ge=0, le=65535, description="0 takes a free port")
+    access: Literal["tokens", "development"] = Field(
+        "tokens", description="who may call: owners of a token, or anybody on this machine (needs a loopback host)"
+    )
+    token_cache_s: float = Field(5.0, gt=0, le=60, description="a revoked token stops to work within these seconds")
+    token_grace_s: float = Field(
+        300.0, ge=0, description="database down: tokens that it confirmed in these last seconds still count"
+    )
+    rate_per_s: float = Field(
+        200.0, ge=0, description="requests per second of one token (or address) to one ingress replica; 0: no limit"
+    )
+    burst: int = Field(400, ge=1, description="requests that it may send at once")
+    cors_origins: tuple[str, ...] = Field(
+        (), description="origins whose pages may call, such as https://shop.example; none: no page of another origin"
+    )
     request_timeout_s: float = Field(30.0, gt=0, le=600, description="an answer that takes longer is a 504")
     max_body_bytes: int = Field(4_000_000, ge=1_000, description="a longer request body is a 413")
     max_series_per_request: int = Field(1_000, ge=1, description="series in one forecast or order plan")
@@ -340,6 +356,27 @@ class ServeSettings(_Section):
     session_ttl_s: int = Field(
         1_800, ge=1, description="seconds without an event after which live events are forgotten"
     )
+
+    @model_validator(mode="after")
+    def _safe_access(self) -> "ServeSettings":
+        if self.access == "development" and not _is_loopback(self.host):
+            raise ValueError(
+                f"access = development lets anybody in, so that host must be a loopback address (it is {self.host}); "
+                "use access = tokens"
+            )
+        for origin in self.cors_origins:
+            if not re.fullmatch(r"https?://[^/\s*]+", origin):
+                raise ValueError(
+                    f"cors_origins: {origin!r} is not an origin; write scheme and host, without a path or *"
+                )
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class PlanSettings(_Section):

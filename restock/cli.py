@@ -26,6 +26,7 @@ from restock.models_cli import app as models_app
 from restock.monitor_cli import monitor_command
 from restock.reference import list_settings, make_configuration_page
 from restock.train_cli import app as train_app
+from serve.access.cli import app as tokens_app
 from serve.cli import serve_command
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ app.add_typer(backtest_app, name="backtest")
 app.add_typer(explain_app, name="explain")
 app.add_typer(models_app, name="models")
 app.add_typer(privacy_app, name="privacy")
+app.add_typer(tokens_app, name="tokens")
 app.command("bundles")(suggest_bundles)
 app.command("forecast")(forecast_series)
 app.command("monitor")(monitor_command)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
@@ -12,10 +13,14 @@ from rich.table import Table
 from cluster.config import Settings
 from cluster.runtime import connect
 from restock.pipeline import MainJob, run_main_job
+from serve.access.roles import Role
+from serve.access.tokens import TokenBook
 from serve.app import start
-from serve.cli import example_calls, wait_for_signal
+from serve.cli import describe_access, example_calls, wait_for_signal
+from serve.database import open_database
 
 _TIMEOUT_S = 60.0
+_TOKEN_LASTS = timedelta(minutes=5)
 # A household of the sample; where the shop has no such customer, the answer is that for a stranger.
 _SAMPLE_USER = "1"
 
@@ -46,37 +51,62 @@ def _serve(settings: Settings, job: MainJob, *, console: Console, stay_up: bool)
     with console.status("Starting the service"):
         service = start(settings)
     with service:
-        calls = call_service(service.url, job)
+        calls = call_service(service.url, job, headers=_headers(settings))
         for call in calls:
             console.print(f"\n{call['request']}", style="bold", markup=False, soft_wrap=True)
             console.print_json(json.dumps(call["answer"]), indent=None)
         console.print("\nTo repeat them:\n")
-        console.print("\n\n".join(example_calls(service.url)), markup=False, soft_wrap=True)
+        console.print("\n\n".join(example_calls(service.url, settings=settings)), markup=False, soft_wrap=True)
         if stay_up:
             console.print(f"\nServing at {service.url}, documentation at {service.url}/docs. Ctrl-C ends it.")
+            console.print(describe_access(settings), markup=False, soft_wrap=True)
             wait_for_signal()
             console.print("Stopping")
     return calls
 
 
-def call_service(url: str, job: MainJob) -> list[dict[str, Any]]:
+def _headers(settings: Settings) -> dict[str, str]:
+    """What a call must carry: where the service asks for tokens, one of our own that soon expires."""
+    headers = {"content-type": "application/json"}
+    if settings.serve.access == "development":
+        return headers
+    book = TokenBook(open_database(settings))
+    name = f"demo-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
+    token = book.create(name, role=Role.SERVICE, lasts=_TOKEN_LASTS, actor="restock demo")
+    return headers | {"authorization": f"Bearer {token}"}
+
+
+def call_service(url: str, job: MainJob, *, headers: dict[str, str]) -> list[dict[str, Any]]:
     """One real answer of each route, shortened for reading."""
     plan = job.plan.table.sort_by([("order_value", "descending")]).slice(0, 2)
     lines = plan.select(["item_id", "location_id"]).to_pylist()
     stock = plan.select(["item_id", "location_id", "on_hand_qty"]).to_pylist()
     query = urlencode({"user_id": _SAMPLE_USER, "k": 3})
     return [
-        _call(f"{url}/v1/recommendations?{query}"),
-        _call(f"{url}/v1/forecasts", body={"series": lines[:1], "horizon": 7, "levels": [0.1, 0.5, 0.9]}),
-        _call(f"{url}/v1/order-plans", body={"series": lines, "stock": stock}, shorten=_without_ledger),
+        _call(f"{url}/v1/recommendations?{query}", headers=headers),
+        _call(
+            f"{url}/v1/forecasts",
+            headers=headers,
+            body={"series": lines[:1], "horizon": 7, "levels": [0.1, 0.5, 0.9]},
+        ),
+        _call(
+            f"{url}/v1/order-plans",
+            headers=headers,
+            body={"series": lines, "stock": stock},
+            shorten=_without_ledger,
+        ),
     ]
 
 
 def _call(
-    address: str, *, body: dict[str, Any] | None = None, shorten: Callable[[Any], Any] = lambda answer: answer
+    address: str,
+    *,
+    headers: dict[str, str],
+    body: dict[str, Any] | None = None,
+    shorten: Callable[[Any], Any] = lambda answer: answer,
 ) -> dict[str, Any]:
     data = None if body is None else json.dumps(body).encode()
-    request = Request(address, data=data, headers={"content-type": "application/json"})
+    request = Request(address, data=data, headers=headers)
     with urlopen(request, timeout=_TIMEOUT_S) as response:
         answer = json.load(response)
     method = "GET" if body is None else "POST"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cluster.config import load_settings
+from cluster.config import Settings, load_settings
 from cluster.options import ConfigOption, SetOption
 from cluster.runtime import set_environment
 
@@ -26,20 +26,32 @@ def serve_command(
     with Console(stderr=True).status("Starting the service"):
         service = start(settings)
     with service:
-        print(f"Serving at {service.url}, documentation at {service.url}/docs\n")
-        print("\n\n".join(example_calls(service.url)))
+        print(f"Serving at {service.url}, documentation at {service.url}/docs")
+        print(f"{describe_access(settings)}\n")
+        print("\n\n".join(example_calls(service.url, settings=settings)))
         print("\nCtrl-C ends it", flush=True)
         wait_for_signal()
         print("Stopping", flush=True)
 
 
-def example_calls(url: str) -> list[str]:
+def describe_access(settings: Settings) -> str:
+    """Who may call, in one sentence."""
+    if settings.serve.access == "development":
+        return (
+            "Development access: everybody on this machine may do everything, no token is asked for; "
+            "serve.access=tokens asks for one"
+        )
+    return "Calls need a token: 'restock tokens create NAME --role ROLE' prints one; the calls below read RESTOCK_TOKEN"
+
+
+def example_calls(url: str, *, settings: Settings) -> list[str]:
     """Commands that call each route, to copy."""
-    post = f"curl -s -H 'content-type: application/json' {url}"
+    token = ' -H "authorization: Bearer $RESTOCK_TOKEN"' if settings.serve.access == "tokens" else ""
+    get, post = f"curl -s{token}", f"curl -s{token} -H 'content-type: application/json'"
     return [
-        f"curl -s '{url}/v1/recommendations?user_id=1&k=5'",
-        f"{post}/v1/order-plans -d '{{\"limit\": 5}}'",
-        f"curl -s {url}/v1/models",
+        f"{get} '{url}/v1/recommendations?user_id=1&k=5'",
+        f"{post} {url}/v1/order-plans -d '{{\"limit\": 5}}'",
+        f"{get} {url}/v1/models",
         f"curl -s {url}/readyz",
     ]
 

@@ -10,17 +10,18 @@ import json
 import logging
 import os
 import re
-import sys
 import time
 import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from http import HTTPMethod, HTTPStatus
+from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve.log import bind_request_id
 from serve.metrics import REQUEST_SECONDS, REQUESTS, REQUESTS_IN_PROGRESS, meter
 from serve.problems import MEDIA_TYPE, SERVER_DETAIL, make_problem
 
@@ -49,9 +50,15 @@ class Limits:
     timeout_s: float
 
 
-def guard_api(app: ASGIApp, *, limits: Limits) -> ASGIApp:
-    """Put the guard in front of an application; its own answers are problem documents too."""
-    return RequestHeaders(AccessLog(Deadline(BodyLimit(app, limits=limits), limits=limits)))
+def guard_api(app: ASGIApp, *, limits: Limits, gate: Callable[[ASGIApp], ASGIApp] = lambda app: app) -> ASGIApp:
+    """Put the guard in front of an application; its own answers are problem documents too.
+
+    Parameters
+    ----------
+    gate
+        What decides, before the body is read, who gets in (``serve.access``).
+    """
+    return RequestHeaders(AccessLog(Deadline(gate(BodyLimit(app, limits=limits)), limits=limits)))
 
 
 def proxy_environment(limits: Limits) -> dict[str, str]:
@@ -66,18 +73,6 @@ def proxy_middlewares() -> list[Middleware]:
     """Called by Serve's proxy when it starts; the last one is outermost."""
     limits = Limits(**json.loads(os.environ[_LIMITS_VARIABLE]))
     return [Middleware(PlainErrors), Middleware(BodyLimit, limits=limits), Middleware(RequestHeaders)]
-
-
-def log_to_stdout() -> None:
-    """Write request lines and errors to this process's output, one JSON object or message a line."""
-    for name in ("restock.access", "restock.serve"):
-        logger = logging.getLogger(name)
-        if not logger.handlers:
-            handler = logging.StreamHandler(sys.stdout)
-            handler.setFormatter(logging.Formatter("%(message)s"))
-            logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
 
 
 class RequestHeaders:
@@ -95,6 +90,7 @@ class RequestHeaders:
         kept = [(name, value) for name, value in scope["headers"] if not _is_control(name)]
         scope["headers"] = [*kept, (REQUEST_ID.encode(), request_id.encode())]
         scope.setdefault("state", {})["request_id"] = request_id
+        bind_request_id(request_id)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -171,7 +167,7 @@ class Deadline:
                 await self._app(scope, receive, watched)
         except Exception as error:
             if not timer.expired():
-                _errors.error("request %s failed", scope["state"]["request_id"], exc_info=error)
+                _errors.error("request %s failed", _id_of(scope), exc_info=error)
         if timer.expired() and not has_started:
             detail = f"no answer within {self._timeout_s:g} s; ask for fewer series, or try again later"
             await send_problem(scope, send, HTTPStatus.GATEWAY_TIMEOUT, detail)
@@ -180,7 +176,7 @@ class Deadline:
 
 
 class AccessLog:
-    """Logs one JSON line per request, and counts it: no query, no body, no user."""
+    """Logs one JSON line per request, and counts it: who called and which route; no query, no body, no customer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -206,7 +202,8 @@ class AccessLog:
             seconds = time.perf_counter() - started
             meter().add(REQUESTS_IN_PROGRESS, -1)
             _count(scope, status=status, seconds=seconds)
-            _log.info(_line(scope, status=status, num_bytes=num_bytes, seconds=seconds))
+            fields = _fields(scope, status=status, num_bytes=num_bytes, seconds=seconds)
+            _log.info("request", extra={"fields": fields, "request_id": _id_of(scope)})
 
 
 class PlainErrors:
@@ -232,13 +229,19 @@ class PlainErrors:
         await self._app(scope, receive, checked if scope["type"] == "http" else send)
 
 
-async def send_problem(scope: Scope, send: Send, status: int, detail: str) -> None:
+async def send_problem(
+    scope: Scope, send: Send, status: int, detail: str, *, headers: Mapping[str, str] | None = None
+) -> None:
     """Answer with a problem document and close the connection: its body may not have been read."""
-    body = make_problem(status, detail=detail, request_id=scope.get("state", {}).get("request_id", ""))
-    headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), "connection": "close"}
-    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    body = make_problem(status, detail=detail, request_id=_id_of(scope))
+    ours = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), "connection": "close"}
+    raw = [(name.encode(), value.encode()) for name, value in (ours | dict(headers or {})).items()]
     await send({"type": "http.response.start", "status": int(status), "headers": raw})
     await send({"type": "http.response.body", "body": body})
+
+
+def _id_of(scope: Scope) -> str:
+    return str(scope.get("state", {}).get("request_id", ""))
 
 
 def _request_id(scope: Scope) -> str:
@@ -280,15 +283,12 @@ def _count(scope: Scope, *, status: int, seconds: float) -> None:
     meter().observe(REQUEST_SECONDS, seconds, method, _route(scope))
 
 
-def _line(scope: Scope, *, status: int, num_bytes: int, seconds: float) -> str:
-    return json.dumps(
-        {
-            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "request_id": scope.get("state", {}).get("request_id", ""),
-            "method": scope["method"],
-            "route": _route(scope),
-            "status": status,
-            "milliseconds": round(seconds * 1000, 1),
-            "bytes": num_bytes,
-        }
-    )
+def _fields(scope: Scope, *, status: int, num_bytes: int, seconds: float) -> dict[str, Any]:
+    return {
+        "actor": scope.get("state", {}).get("actor", ""),
+        "method": scope["method"],
+        "route": _route(scope),
+        "status": status,
+        "milliseconds": round(seconds * 1000, 1),
+        "bytes": num_bytes,
+    }

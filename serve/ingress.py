@@ -5,16 +5,21 @@ model and no torch.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version as version_of
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.types import ASGIApp
 
 from cluster.config import Settings
 from cluster.privacy import open_user_ids
-from serve.guard import Limits, guard_api, log_to_stdout
+from serve.access.entrance import admit
+from serve.access.roles import document_access
+from serve.guard import Limits, guard_api
 from serve.handles import PatientHandle
+from serve.log import write_to_output
 from serve.metrics import Measured
 from serve.problems import add_problem_handlers, document_problems
 from serve.routes import answers, state
@@ -23,20 +28,28 @@ from serve.routes.context import Services
 if TYPE_CHECKING:
     from serve.layout import LocalReplicas
 
+_ROUTES = (answers, state)
 _DESCRIPTION = """
 How much of every product to order, what will sell, and what sells to whom.
 
 Every error is a problem document (RFC 9457) with the id of the request. Send `X-Request-ID` to choose that id.
+
+Send `Authorization: Bearer <token>`; each route says which roles it takes.
 """
 
 
 class _Api(FastAPI):
-    """FastAPI whose document says what refusals look like."""
+    """FastAPI whose document says who is let in, and what refusals look like."""
+
+    @property
+    def served(self) -> list[APIRoute]:
+        """The routes that have a function of ours."""
+        return [route for routes in _ROUTES for route in routes.router.routes if isinstance(route, APIRoute)]
 
     def openapi(self) -> dict[str, Any]:
         """The document, made at the first call."""
         if self.openapi_schema is None:
-            self.openapi_schema = document_problems(super().openapi())
+            self.openapi_schema = document_problems(document_access(super().openapi(), self.served))
         return self.openapi_schema
 
 
@@ -51,7 +64,7 @@ class Ingress(Measured):
     """
 
     def __init__(self, settings: Settings, handles: dict[str, Any] | None = None) -> None:
-        log_to_stdout()
+        write_to_output()
         self._settings = settings
         self._fused = _local_replicas(settings) if handles is None else None
         self._handles = handles or {}
@@ -92,8 +105,9 @@ def make_api(services: Services, *, settings: Settings, ingresses: Sequence[Any]
     api.state.users = open_user_ids(settings)
     api.state.max_series = settings.serve.max_series_per_request
     api.state.patience_s = settings.serve.patience_s
-    for routes in (answers, state):
+    for routes in _ROUTES:
         api.include_router(routes.router)
     add_problem_handlers(api)
+    gate = partial(admit, routes=api.served, settings=settings)
     limits = Limits(max_body_bytes=settings.serve.max_body_bytes, timeout_s=settings.serve.request_timeout_s)
-    return guard_api(api, limits=limits)
+    return guard_api(api, limits=limits, gate=gate)

@@ -8,6 +8,7 @@
     series_record                                 decisions per series: two plans cannot order one need twice
     stock ─ movement ─ batch                      counts, sales and receipts, told once each
     audit_entry                                   who, when, before, after, reason; append-only
+    access_token                                  who may call, as what, until when
 
 Quantities are units, money is in account currency, instants are UTC. ``serve.migrations`` makes these tables.
 """
@@ -295,3 +296,19 @@ class AuditRow(Table):
     before: Mapped[dict[str, Any]]
     after: Mapped[dict[str, Any]]
     reason: Mapped[str] = mapped_column(Text)
+
+
+class TokenRow(Table):
+    """One access token: whose it is, and what stands for its text, which is not kept. Rows are never deleted."""
+
+    __tablename__ = "access_token"
+
+    token_id: Mapped[str] = mapped_column(String(12), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    role: Mapped[str] = mapped_column(String(20))
+    salt: Mapped[bytes] = mapped_column(LargeBinary)
+    digest: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]

@@ -155,6 +155,7 @@ def _settings(folder: Path, overrides: tuple[str, ...]) -> Settings:
         f"forecast.levels={list(LEVELS)}",
         "recommender.min_item_users=1",
         "serve.port=0",
+        "serve.access=development",
         *overrides,
     ]
     return load_settings(overrides=given)

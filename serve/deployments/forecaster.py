@@ -19,6 +19,7 @@ from serve.answers import Changes, SeriesForecasts, ServedModelInfo
 from serve.deployments.stored import check_unseen, describe
 from serve.deployments.worker import Worker
 from serve.history import History, SeriesKey
+from serve.log import write_to_output
 from serve.metrics import BATCH_SIZE, Measured, meter
 from serve.problems import NotReadyError
 from serve.stored_forecasts import ForecastStore
@@ -46,6 +47,7 @@ class ForecasterReplica(Measured):
     """
 
     def __init__(self, settings: Settings) -> None:
+        write_to_output()
         self._settings = settings
         self._loaded: _Loaded | None = None
         self._storing: asyncio.Task[None] | None = None

@@ -29,6 +29,7 @@ from serve.deployments.worker import Worker
 from serve.fallbacks import first_answer
 from serve.handles import PatientHandle
 from serve.history import History, HistoryView, SeriesKey
+from serve.log import write_to_output
 from serve.metrics import BATCH_SIZE, Measured, meter
 from serve.popular import popular_answer, popular_items
 from serve.problems import NotReadyError
@@ -77,6 +78,7 @@ class PlannerReplica(Measured):
     """
 
     def __init__(self, settings: Settings, *, forecaster: Any, policy: Any) -> None:
+        write_to_output()
         self._settings = settings
         self._forecaster = PatientHandle(forecaster)
         self._policy = PatientHandle(policy)

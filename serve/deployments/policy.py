@@ -20,6 +20,7 @@ from rl.policies.store import load_policy
 from serve.answers import ServedModelInfo, StrArray, Wishes
 from serve.deployments.stored import check_unseen, describe
 from serve.deployments.worker import Worker
+from serve.log import write_to_output
 from serve.metrics import BATCH_SIZE, Measured, meter
 from serve.problems import NotReadyError
 
@@ -47,6 +48,7 @@ class PolicyReplica(Measured):
     """
 
     def __init__(self, settings: Settings) -> None:
+        write_to_output()
         self._settings = settings
         self._loaded: _Loaded | None = None
         self._worker = Worker("policy")

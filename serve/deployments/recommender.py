@@ -16,6 +16,7 @@ from recsys.sessions import LiveEvent, SessionStore
 from serve.answers import ServedModelInfo, UserRecommendations, VisitIntent
 from serve.deployments.stored import describe
 from serve.deployments.worker import Worker
+from serve.log import write_to_output
 from serve.metrics import BATCH_SIZE, Measured, meter
 from serve.problems import NotReadyError
 
@@ -46,6 +47,7 @@ class RecommenderReplica(Measured):
     """
 
     def __init__(self, settings: Settings) -> None:
+        write_to_output()
         self._settings = settings
         self._loaded: _Loaded | None = None
         self._worker = Worker(NAME)

@@ -12,6 +12,7 @@ from cluster.errors import DataError
 from cluster.schema import OPEN_ORDERS, PROMOTIONS, STOCK
 from recsys.sessions import LiveEvent
 from serve import schemas
+from serve.access.roles import Scope, needs
 from serve.answers import Changes, PlanQuestion
 from serve.counts import count_plan, count_recommendations
 from serve.fallbacks import first_answer
@@ -26,6 +27,7 @@ router = APIRouter()
 @router.get(
     "/v1/recommendations", response_model=schemas.RecommendationAnswer, responses=REFUSALS, tags=["recommendations"]
 )
+@needs(Scope.ASK)
 async def recommendations(
     query: Annotated[schemas.RecommendationQuery, Query()],
     services: ServicesOf,
@@ -47,6 +49,7 @@ async def recommendations(
 
 
 @router.post("/v1/intents", response_model=schemas.IntentAnswer, responses=REFUSALS, tags=["recommendations"])
+@needs(Scope.ASK)
 async def intents(body: schemas.IntentRequest, services: ServicesOf) -> JSONResponse:
     """Say how likely a visit ends in a purchase, from what was done in it so far; nothing of it is stored."""
     events = [(event.item_id, event.event_type, event.occurred_at.timestamp()) for event in body.events]
@@ -55,6 +58,7 @@ async def intents(body: schemas.IntentRequest, services: ServicesOf) -> JSONResp
 
 
 @router.post("/v1/events", response_model=schemas.EventsAnswer, responses=REFUSALS, tags=["recommendations"])
+@needs(Scope.TELL)
 async def events(body: schemas.EventsRequest, services: ServicesOf, users: UsersOf) -> JSONResponse:
     """Tell what a user just did: their next recommendations follow it, until the session is over."""
     told = [
@@ -72,6 +76,7 @@ async def events(body: schemas.EventsRequest, services: ServicesOf, users: Users
 
 
 @router.post("/v1/forecasts", response_model=schemas.ForecastAnswer, responses=REFUSALS, tags=["forecasts"])
+@needs(Scope.ASK)
 async def forecasts(
     body: schemas.ForecastRequest, services: ServicesOf, max_series: MaxSeriesOf, patience_s: PatienceOf
 ) -> JSONResponse:
@@ -89,6 +94,7 @@ async def forecasts(
 
 
 @router.post("/v1/order-plans", response_model=schemas.OrderPlanAnswer, responses=REFUSALS, tags=["order plans"])
+@needs(Scope.ASK)
 async def order_plans(body: schemas.OrderPlanRequest, services: ServicesOf, max_series: MaxSeriesOf) -> JSONResponse:
     """Say what to order of each series now, and why; nothing is ordered or stored by asking."""
     _check_number(len(body.series or ()), max_series)

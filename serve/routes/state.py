@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from serve import schemas
+from serve.access.roles import Scope, needs
 from serve.problems import NotReadyError
 from serve.routes.context import REFUSALS, ProcessesOf, ServicesOf
 from serve.scrape import scrape
@@ -19,6 +20,7 @@ router = APIRouter()
 
 
 @router.get("/v1/models", response_model=schemas.ModelsAnswer, responses={503: REFUSALS[503]}, tags=["models"])
+@needs(Scope.READ)
 async def models(services: ServicesOf) -> JSONResponse:
     """List the versions that answer now."""
     forecaster, recommender, policies = await asyncio.gather(
@@ -31,12 +33,14 @@ async def models(services: ServicesOf) -> JSONResponse:
 
 
 @router.get("/healthz", response_model=schemas.HealthAnswer, tags=["health"])
+@needs(Scope.OPEN)
 async def healthz() -> JSONResponse:
     """Answer that this process is alive; it asks no model."""
     return JSONResponse({"status": "ok"})
 
 
 @router.get("/readyz", response_model=schemas.ReadyAnswer, responses={503: REFUSALS[503]}, tags=["health"])
+@needs(Scope.OPEN)
 async def readyz(services: ServicesOf) -> JSONResponse:
     """Ask every model a real question; 503 names those that do not answer."""
     checks = {
@@ -58,6 +62,7 @@ async def readyz(services: ServicesOf) -> JSONResponse:
     responses={200: {"description": "Prometheus text format"}},
     tags=["health"],
 )
+@needs(Scope.READ)
 async def metrics(processes: ProcessesOf) -> PlainTextResponse:
     """Show what every process of the service has measured, for Prometheus; `docs/metrics.md` lists it."""
     return PlainTextResponse(await scrape(processes), media_type=CONTENT_TYPE_PLAIN_0_0_4)

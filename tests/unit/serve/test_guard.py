@@ -23,6 +23,7 @@ from serve.guard import (
     proxy_environment,
     proxy_middlewares,
 )
+from serve.log import JsonLines
 
 LIMITS = Limits(max_body_bytes=1_000, timeout_s=0.2)
 
@@ -154,7 +155,7 @@ def test_one_json_line_per_request_without_query_or_path_text(
     with caplog.at_level(logging.INFO, logger="restock.access"):
         client.get("/echo?user_id=somebody", headers={"x-request-id": "one"})
         client.get("/nowhere/somebody", headers={"x-request-id": "two"})
-    lines = [json.loads(record.message) for record in caplog.records if record.name == "restock.access"]
+    lines = [json.loads(JsonLines().format(record)) for record in caplog.records if record.name == "restock.access"]
     assert [(line["request_id"], line["method"], line["status"]) for line in lines] == [
         ("one", "GET", 200),
         ("two", "GET", 404),

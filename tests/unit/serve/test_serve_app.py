@@ -80,7 +80,7 @@ def test_a_wrong_key_of_the_service_is_named() -> None:
 
 
 def test_examples_call_routes_that_exist(home: Home) -> None:
-    calls = example_calls("http://127.0.0.1:1")
+    calls = example_calls("http://127.0.0.1:1", settings=home.settings)
     assert all(call.startswith("curl -s ") for call in calls)
     assert {"/v1/recommendations", "/v1/order-plans"} <= {
         path for call in calls for path in ("/v1/recommendations", "/v1/order-plans") if path in call

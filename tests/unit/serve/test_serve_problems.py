@@ -13,6 +13,7 @@ from serve.ingress import make_api
 from serve.problems import make_problem
 from serve.routes.context import Services
 
+OPEN = load_settings(overrides=["serve.access=development"])
 SECRET = "/home/somebody/models: weights.bin"
 BODY = {"series": [{"item_id": "a"}]}
 
@@ -31,7 +32,7 @@ def client_over(error: BaseException | None, *, settings: Settings | None = None
     service.stored_forecasts = service.popular = method
     service.options = lambda **_: service
     services = Services(forecaster=service, recommender=service, policy=service, planner=service)
-    api = make_api(services, settings=settings or Settings())
+    api = make_api(services, settings=settings or OPEN)
     return TestClient(api, raise_server_exceptions=False)
 
 
@@ -70,7 +71,9 @@ def test_an_error_that_crossed_a_handle_is_told_by_its_cause() -> None:
 
 
 def test_a_model_that_does_not_answer_in_time_is_a_504() -> None:
-    client = client_over(None, settings=load_settings(overrides=["serve.request_timeout_s=0.2"]))
+    client = client_over(
+        None, settings=load_settings(overrides=["serve.access=development", "serve.request_timeout_s=0.2"])
+    )
     for response in (client.post("/v1/forecasts", json=BODY), client.get("/v1/recommendations?user_id=1")):
         assert response.status_code == 504
         assert response.headers["content-type"] == "application/problem+json"
