@@ -15,7 +15,17 @@ _CASES = {
     "recommend_cases",
     "recommend_rows",
 }
-_PARTS = {"__init__", "__main__", "data_plane_restock", "frame", "nodes", "replay_report", "rolling_study"} | _CASES
+_PARTS = {
+    "__init__",
+    "__main__",
+    "data_plane_restock",
+    "fault_drills",
+    "frame",
+    "gpu_policies",
+    "nodes",
+    "replay_report",
+    "rolling_study",
+} | _CASES
 
 
 def main() -> int:

@@ -70,8 +70,8 @@ def main() -> None:
     arguments = parser.parse_args()
     num_series = 60 if arguments.quick else 300
     whole = make_category(num_series, num_periods=2 * _YEAR, seed=arguments.seed)
-    learning, validation = _window(whole, 0, _YEAR - _WEEKS), _window(whole, _YEAR - _WEEKS, _YEAR)
-    tuning, test = _window(whole, 0, _YEAR), _window(whole, _YEAR, 2 * _YEAR)
+    learning, validation = window(whole, 0, _YEAR - _WEEKS), window(whole, _YEAR - _WEEKS, _YEAR)
+    tuning, test = window(whole, 0, _YEAR), window(whole, _YEAR, 2 * _YEAR)
     candidates = [BaseStock(cycle_service_level=float(ndtr(score))) for score in _SCORES]
     cost_CS = candidate_cost_CS(candidates, tuning)
     best_S = cost_CS.argmin(axis=0)
@@ -177,7 +177,8 @@ def _quantile_table(ratio: float, *, largest: float) -> tuple[np.ndarray, np.nda
     return means, np.maximum(whole_MQ, 0).astype(np.float64)
 
 
-def _window(scenario: ReplayScenario, first: int, end: int) -> ReplayScenario:
+def window(scenario: ReplayScenario, first: int, end: int) -> ReplayScenario:
+    """Periods ``first`` to ``end`` of a scenario, from a start of their own."""
     return ReplayScenario(
         first_period=first,
         demand_NT=scenario.demand_NT[:, first:end],

@@ -77,9 +77,11 @@ def _numbers(text: str) -> list[int]:
 
 
 def _round(orders: Path, count: int, arguments: argparse.Namespace) -> list[Row]:
-    return [
-        _ours(orders, count) if name == _OURS else _peer(name, orders, count, arguments) for name in arguments.systems
-    ]
+    rows = []
+    for name in arguments.systems:
+        rows.append(_ours(orders, count) if name == _OURS else _peer(name, orders, count, arguments))
+        print(rows[-1], file=sys.stderr)  # a run of an hour may be cut off
+    return rows
 
 
 def _ours(orders: Path, count: int, *, nodes: int = 0) -> Row:

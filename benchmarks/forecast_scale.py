@@ -40,7 +40,7 @@ def main() -> None:
     arguments = _parse()
     torch.set_num_threads(arguments.threads)
     settings = load_settings(overrides=[*_LIGHT, f"seed={arguments.seed}"])
-    team = fit_team(_panel(_FITTED_SERIES, seed=arguments.seed), settings=settings)
+    team = fit_team(make_panel(_FITTED_SERIES, seed=arguments.seed), settings=settings)
     models: dict[str, ServedForecaster] = {"network": team.network, "blend": team}
     rows = [
         _stream(name, models[name], num_series=count, arguments=arguments)
@@ -65,7 +65,7 @@ def _parse() -> argparse.Namespace:
     return arguments
 
 
-def _panel(num_series: int, *, seed: int, first: int = 0) -> DemandPanel:
+def make_panel(num_series: int, *, seed: int, first: int = 0) -> DemandPanel:
     """Sparse Poisson sales of so many series, named from ``first`` on."""
     rng = np.random.default_rng([seed, first])
     promotion_SXP = (rng.random((num_series, _NUM_DAYS + _HORIZON, 1)) < 0.1).astype(np.float32)
@@ -92,7 +92,7 @@ def _panel(num_series: int, *, seed: int, first: int = 0) -> DemandPanel:
 def _parts(num_series: int, *, seed: int, clock: "_Clock") -> Iterator[DemandPanel]:
     for first in range(0, num_series, _PART_SERIES):
         with clock.paused():
-            part = _panel(min(_PART_SERIES, num_series - first), seed=seed, first=first)
+            part = make_panel(min(_PART_SERIES, num_series - first), seed=seed, first=first)
         yield part
 
 
@@ -156,7 +156,7 @@ def _stream(name: str, model: ServedForecaster, *, num_series: int, arguments: a
 
 def _update(name: str, model: ServedForecaster, *, settings: Settings, seed: int) -> Row:
     """Late orders and a new promotion of one series, and its next forecast."""
-    live = LiveForecasts(model, _panel(_FITTED_SERIES, seed=seed))
+    live = LiveForecasts(model, make_panel(_FITTED_SERIES, seed=seed))
     rng, took = np.random.default_rng(seed), []
     for _ in range(_UPDATES):
         row = rng.integers(_FITTED_SERIES, size=1)

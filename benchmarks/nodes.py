@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,3 +79,30 @@ def tree_cpu_s() -> float:
             continue  # it ended between the listing and the look
         total += times.user + times.system
     return total
+
+
+def kill_node(cluster: Any, workers: list[Any], *, running: str) -> None:
+    """End every process of the first node that runs a worker of this title, as a lost machine would.
+
+    Raises
+    ------
+    RuntimeError
+        If no node does.
+    """
+    for node in workers:
+        below = psutil.Process(node.all_processes["raylet"][0].process.pid).children(recursive=True)
+        if any(running in _title(process) for process in below):
+            for process in below:
+                with suppress(psutil.Error):
+                    process.kill()
+            cluster.remove_node(node, allow_graceful=False)
+            workers.remove(node)
+            return
+    raise RuntimeError(f"no node runs a worker titled {running}; it may have finished before")
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""  # it ended between the listing and the look

@@ -72,22 +72,22 @@ def _own_rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     demand_tensors = torch.from_numpy(demand_BTN)
 
     def crossing() -> float:
-        return _mean([_run_restock(demand_TN, lead_time_TN=lead_time_TN) for demand_TN in demand_BTN])
+        return _mean([run_restock(demand_TN, lead_time_TN=lead_time_TN) for demand_TN in demand_BTN])
 
     def drawn() -> float:
         random = np.random.default_rng(arguments.seed)
         shape = (_PERIODS, _ROWS)
-        return _mean([_run_restock(random.poisson(MEAN, shape).astype(np.float32)) for _ in range(num_blocks)])
+        return _mean([run_restock(random.poisson(MEAN, shape).astype(np.float32)) for _ in range(num_blocks)])
 
     def without_gradients() -> float:
         with torch.inference_mode():
-            return _mean([_run_restock(demand_TN) for demand_TN in demand_tensors])
+            return _mean([run_restock(demand_TN) for demand_TN in demand_tensors])
 
     def with_gradients() -> float:
         return _mean([_run_backwards(demand_TN) for demand_TN in demand_tensors])
 
     systems: list[tuple[str, Callable[[], float], str]] = [
-        ("restock, NumPy", lambda: _mean([_run_restock(block) for block in demand_BTN]), "observation, policy"),
+        ("restock, NumPy", lambda: _mean([run_restock(block) for block in demand_BTN]), "observation, policy"),
         ("restock, NumPy, lead times 1..7 that cross", crossing, "observation, policy"),
         ("restock, NumPy, demand drawn as it goes", drawn, "demand drawn, observation, policy"),
         ("restock, torch", without_gradients, "observation, policy"),
@@ -109,7 +109,7 @@ def _gpu_row(arguments: argparse.Namespace) -> dict[str, Any]:
 
     def run() -> float:
         with torch.inference_mode():
-            return _run_restock(demand_TN)  # its last line waits for the device
+            return run_restock(demand_TN)  # its last line waits for the device
 
     row = _row(system, run, size=demand_TN.numel(), passes=3, clock=time.perf_counter)
     rate = row.pop("series_days_per_cpu_second")
@@ -171,7 +171,8 @@ def _total_cost_N(demand_TN: Any, *, level: Any, lead_time_TN: Any = None, start
     return total_N
 
 
-def _run_restock(demand_TN: Any, *, lead_time_TN: Any = None, start: Any = None) -> float:
+def run_restock(demand_TN: Any, *, lead_time_TN: Any = None, start: Any = None) -> float:
+    """Mean cost per row and period of the base-stock rule, on arrays or tensors of any device."""
     total_N = _total_cost_N(demand_TN, level=LEVEL, lead_time_TN=lead_time_TN, start=start)
     return float(total_N.mean()) / len(demand_TN)
 
@@ -230,7 +231,7 @@ def _cost_on_given_demand(name: str, seed: int) -> float:
     """Restock's cost of the series that the peer was given: 8 units on hand, nothing on order."""
     demand_T1 = draw_demand(PEERS[name].num_periods, seed).astype(np.float32)[:, None]
     state, _ = _start(1)
-    return _run_restock(demand_T1, start=replace(state, on_order_SL=0 * state.on_order_SL))
+    return run_restock(demand_T1, start=replace(state, on_order_SL=0 * state.on_order_SL))
 
 
 if __name__ == "__main__":
