@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy import select
 
 from cluster.artifacts import ArtifactStore, open_store
-from cluster.config import load_settings
+from cluster.config import Settings, load_settings
 from cluster.errors import ArtifactError
 from cluster.options import ConfigOption, JsonOption, SetOption
 from cluster.promotions import Alias, Promotion
@@ -92,8 +93,9 @@ def prune_models(
     as_json: JsonOption = False,
 ) -> None:
     """Say which versions no alias, run or roll-back needs, and with --delete delete them."""
-    store = _open(config, overrides)
-    keep = Keep(newest=newest, champions=champions, used={})
+    settings = load_settings(config, overrides=overrides or ())
+    store = open_store(settings)
+    keep = Keep(newest=newest, champions=champions, used=_used_by_runs(settings))
     act: Callable[..., list[Verdict]] = prune if delete else judge_versions
     verdicts = [verdict for one in _names(store, name) for verdict in act(store, one, keep=keep)]
     doomed = [verdict for verdict in verdicts if not verdict.kept_because]
@@ -108,6 +110,25 @@ def prune_models(
 
 def _open(config: str | None, overrides: list[str] | None) -> ArtifactStore:
     return open_store(load_settings(config, overrides=overrides or ()))
+
+
+def _used_by_runs(settings: Settings) -> dict[str, set[str]]:
+    """Versions that stored plan runs were computed from: whoever asks why a line was proposed needs them."""
+    from serve.database import open_database  # here: 'models list' needs no database
+    from serve.tables import PlanRun
+
+    if settings.serve.database_url is None and not (settings.home / "restock.db").exists():
+        return {}
+    used: dict[str, set[str]] = {}
+    database = open_database(settings)
+    try:
+        with database.reading() as session:
+            for sources in session.scalars(select(PlanRun.sources)):
+                for name, version in sources.get("models", {}).items():
+                    used.setdefault(name, set()).add(version)
+    finally:
+        database.close()
+    return used
 
 
 def _names(store: ArtifactStore, prefix: str | None) -> list[str]:

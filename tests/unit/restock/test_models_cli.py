@@ -1,6 +1,7 @@
 """``restock models`` on a store with real versions."""
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,13 @@ from model_store import make_store
 from typer.testing import CliRunner
 
 from cluster.artifacts import ArtifactStore
+from cluster.config import load_settings
 from cluster.errors import ArtifactError, ConflictError
+from cluster.schema import OPEN_ORDERS
 from restock.cli import app
+from serve.database import open_database
+from serve.runs import make_inputs, open_run
+from serve.stock_book import Book
 
 
 @pytest.fixture
@@ -49,6 +55,19 @@ def test_prune_says_first_and_deletes_when_told(store: ArtifactStore) -> None:
     assert all(row["num_bytes"] > 0 for row in dry["versions"])
     run(store, "prune", "forecaster", "--newest", "1", "--delete")
     assert store.versions("forecaster") == ["v0001", "v0008"]
+    assert store.versions("policy/milk") == ["v0001", "v0002"]
+
+
+def test_versions_that_a_plan_run_was_computed_from_stay(store: ArtifactStore) -> None:
+    settings = load_settings(overrides=[f'home="{store.root.parent}"'])
+    database = open_database(settings)
+    book = Book(stock=None, open_orders=OPEN_ORDERS.empty_table(), num_decisions={}, snoozed_until={})
+    sources = {"models": {"forecaster": "v0003", "policy/milk": "v0001"}}
+    inputs = make_inputs(on_date=date(2024, 1, 1), sources=sources, series=[(("a", "b"), False)], book=book)
+    open_run(database, inputs, actor="ada")
+    database.close()
+    run(store, "prune", "--newest", "1", "--delete")
+    assert store.versions("forecaster") == ["v0003", "v0008"]
     assert store.versions("policy/milk") == ["v0001", "v0002"]
 
 
