@@ -5,32 +5,22 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
-from typing import Literal
 
 from packaging.requirements import Requirement
 from rich.table import Table
 
+from cluster.checks import Check
 from cluster.config import Settings, TableSource
 from cluster.errors import RestockError
+from cluster.nodes import check_nodes
 from cluster.runtime import connect
 from cluster.sources.files import find_files
 from cluster.sources.samples import find_sample
 from cluster.sources.sql import check_connection
 
 _LEAST_FREE_MB = 2_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One thing that was tried: ``failed`` stops the product, ``warned`` may."""
-
-    name: str
-    state: Literal["passed", "warned", "failed"]
-    found: str
-    next_step: str = ""
 
 
 def doctor(settings: Settings) -> list[Check]:
@@ -108,15 +98,19 @@ def _ray(settings: Settings) -> list[Check]:
 
     with connect(settings.runtime):
         resources = ray.cluster_resources()
+        # A local Ray is this machine, which the other checks have looked at.
+        nodes = [] if settings.runtime.address == "local" else check_nodes(settings)
     cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
     found = f"Ray {ray.__version__} at {settings.runtime.address}: {cpus:g} CPUs, {gpus:g} GPUs"
-    return [Check(name="ray", state="passed", found=found)]
+    return [Check(name="ray", state="passed", found=found), *nodes]
 
 
 def _gpu(settings: Settings) -> list[Check]:
     wanted = settings.forecast.use_gpu or settings.recommender.use_gpu or settings.policy.gpus_per_trial > 0
     if not wanted:
         return [Check(name="gpu", state="passed", found="not asked for")]
+    if settings.runtime.address != "local":
+        return [Check(name="gpu", state="passed", found="asked for; each node says what it has")]
     import torch
 
     if torch.cuda.is_available():

@@ -44,13 +44,13 @@ def connect(settings: RuntimeSettings) -> Iterator[None]:
         If no cluster answers at ``settings.address``.
     """
     set_environment()
-    if settings.auth == "token":
-        os.environ["RAY_AUTH_MODE"] = "token"
     import ray  # here, so that verbs which need no Ray do not pay for its import
 
     if ray.is_initialized():
         yield
         return
+    if settings.auth == "token":
+        _send_token()
     try:
         if settings.address == "local":
             _start_local(settings)
@@ -67,6 +67,15 @@ def connect(settings: RuntimeSettings) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _send_token() -> None:
+    """Let this process and those that it starts send a token with every call, and ask for one."""
+    from ray._raylet import Config  # type: ignore[attr-defined]  # compiled
+
+    os.environ["RAY_AUTH_MODE"] = "token"
+    # Ray read the mode when it was imported, which was before the settings were.
+    Config.initialize("")
 
 
 def _start_local(settings: RuntimeSettings) -> None:
