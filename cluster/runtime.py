@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -22,8 +23,10 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "1",
     "RAY_AUTH_MODE": "disabled",
+    "RAY_raylet_start_wait_time_s": "120",  # a busy machine needs longer than Ray's 30
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+_TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
 def set_environment() -> None:
@@ -49,8 +52,17 @@ def connect(settings: RuntimeSettings) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    if settings.auth == "token":
-        _send_token()
+    with _authentication(settings):
+        _begin(settings)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _begin(settings: RuntimeSettings) -> None:
+    import ray
+
     try:
         if settings.address == "local":
             _start_local(settings)
@@ -63,19 +75,36 @@ def connect(settings: RuntimeSettings) -> Iterator[None]:
             "'restock doctor' says more"
         ) from error
     _quiet()
+
+
+@contextmanager
+def _authentication(settings: RuntimeSettings) -> Iterator[None]:
+    """Let Ray ask for a token meanwhile; a local Ray that was given none gets one that nobody else ever sees."""
+    if settings.auth == "disabled":
+        yield
+        return
+    before = {name: os.environ.get(name) for name in _TOKEN_VARIABLES}
+    os.environ["RAY_AUTH_MODE"] = "token"
+    if settings.address == "local" and not (before["RAY_AUTH_TOKEN"] or before["RAY_AUTH_TOKEN_PATH"]):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    _read_authentication()
     try:
         yield
     finally:
-        ray.shutdown()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        _read_authentication()
 
 
-def _send_token() -> None:
-    """Let this process and those that it starts send a token with every call, and ask for one."""
-    from ray._raylet import Config  # type: ignore[attr-defined]  # compiled
+def _read_authentication() -> None:
+    """Ray reads these variables when it is imported, which may be long ago."""
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined] # compiled
 
-    os.environ["RAY_AUTH_MODE"] = "token"
-    # Ray read the mode when it was imported, which was before the settings were.
     Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _start_local(settings: RuntimeSettings) -> None:

@@ -23,7 +23,7 @@ from ray.serve.config import RequestRouterConfig
 
 from cluster import errors
 from cluster.artifacts import code_digest, digest_of
-from cluster.config import DeploymentName, ServeSettings, Settings
+from cluster.config import DeploymentName, RuntimeSettings, ServeSettings, Settings
 from cluster.errors import ConfigError, ConflictError, RestockError
 from cluster.runtime import connect
 from serve.deployments.forecaster import ForecasterReplica
@@ -158,7 +158,7 @@ def start(settings: Settings) -> ServiceHandle:
 def _begin(settings: Settings, *, running: ExitStack, port: int) -> None:
     limits = Limits(max_body_bytes=settings.serve.max_body_bytes, timeout_s=settings.serve.request_timeout_s)
     proxy_timeout_s = limits.timeout_s + _PROXY_GRACE_S
-    running.enter_context(connect(settings.runtime))
+    running.enter_context(connect(_guarded(settings.runtime)))
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     _check_alone()
     running.callback(serve.shutdown)
@@ -169,6 +169,11 @@ def _begin(settings: Settings, *, running: ExitStack, port: int) -> None:
         controller_options={"runtime_env": {"env_vars": proxy_environment(limits)}},
     )
     _run(settings)
+
+
+def _guarded(runtime: RuntimeSettings) -> RuntimeSettings:
+    # Serve binds the ports of replicas to every address, and they unpickle what they are sent: from who has the token.
+    return runtime.model_copy(update={"auth": "token"}) if runtime.address == "local" else runtime
 
 
 def _end(running: ExitStack) -> None:

@@ -3,6 +3,7 @@
 Plain ASGI. It looks up the route by itself, so that what is refused costs no more than a look at the headers.
 """
 
+import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -23,6 +24,7 @@ from serve.problems import NotReadyError
 DEVELOPMENT = "development"
 _NO_TOKEN = "send a token: 'authorization: Bearer rst_...'; 'restock tokens create' makes one"
 _BAD_TOKEN = "the token is unknown, expired or revoked; ask the operator for another"
+_REBOUND = "development access answers to localhost and addresses only; serve.access=tokens answers to every name"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,7 @@ class Gate:
     routes
         Routes of the application; each says what it needs (``serve.access.roles.needs``).
     callers
-        Who knows the tokens; None lets everybody do everything, as ``development``.
+        Who knows the tokens; None lets everybody on this machine do everything, as ``development``.
     """
 
     def __init__(self, app: ASGIApp, *, routes: Sequence[APIRoute], callers: Callers | None, rates: Rates) -> None:
@@ -57,6 +59,9 @@ class Gate:
             await self._app(scope, receive, send)
             return
         needed = self._needs(scope)
+        if self._callers is None and _is_rebound(scope):
+            await send_problem(scope, send, HTTPStatus.MISDIRECTED_REQUEST, _REBOUND)
+            return
         try:
             caller = await self._caller(scope, needed)
         except NotReadyError as error:
@@ -107,6 +112,17 @@ def _too_often(wait_s: float) -> _Refusal:
     seconds = ceil(wait_s)
     detail = f"too many requests; come back in {seconds} s, or ask for more series in one request"
     return _Refusal(status=HTTPStatus.TOO_MANY_REQUESTS, detail=detail, headers={"retry-after": str(seconds)})
+
+
+def _is_rebound(scope: Scope) -> bool:
+    """Whether the request was meant for a host of the internet: a page whose name was pointed to this machine."""
+    host = Headers(scope=scope).get("host", "").lower()
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return "." in name
+    return False
 
 
 def _token(scope: Scope) -> str:

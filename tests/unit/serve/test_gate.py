@@ -255,6 +255,23 @@ def test_development_lets_everybody_do_everything_at_a_rate(home: Home, services
     assert [client.get("/v1/models").status_code for _ in range(3)] == [200, 200, 429]
 
 
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "EVIL.example", "127.0.0.1.evil.example:80", "a.b"]
+)
+def test_a_page_whose_name_was_pointed_to_this_machine_is_refused(
+    home: Home, services: Services, settings: Settings, tokens: dict[Role, str], host: str
+) -> None:
+    for path in ("/v1/models", "/healthz", "/docs", "/nowhere"):
+        assert_problem(limited(services, home.settings).get(path, headers={"host": host}), 421)
+    with_token = limited(services, settings).get("/v1/models", headers=bearer(tokens[Role.VIEWER]) | {"host": host})
+    assert with_token.status_code == 200
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:8000", "127.0.0.1", "[::1]:8000", "[::1]"])
+def test_names_of_this_machine_are_answered_in_development(home: Home, services: Services, host: str) -> None:
+    assert limited(services, home.settings).get("/healthz", headers={"host": host}).status_code == 200
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.com", ""])
 def test_development_is_refused_beyond_loopback(host: str) -> None:
     with pytest.raises(ValidationError, match="must be a loopback address"):

@@ -192,7 +192,7 @@ def test_hostile_days_are_no_days(client: TestClient, day: str) -> None:
         {"x-http-method-override": "DELETE", "x-original-url": "/v1/models", "x-rewrite-url": "/v1/models"},
         {"content-length": "-1"},
         {"accept": "\x01\x02", "accept-encoding": "x" * 10_000, "range": "bytes=0-99999999999"},
-        {"host": "evil.example", "origin": "null"},
+        {"origin": "https://evil.example", "referer": "https://evil.example/"},
     ],
 )
 def test_hostile_headers_change_nothing(client: TestClient, header: dict[str, str]) -> None:
