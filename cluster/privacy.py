@@ -4,9 +4,14 @@ The key is ``RESTOCK_USER_KEY``, or a file in the home folder that is made at fi
 which hash is whose, not even by trying all the shop's ids; with another key the same history gives other hashes, so
 that a key is kept as long as models and datasets are.
 
+A key that may have leaked is replaced (:func:`rotate_key`): history is loaded anew and the recommender trained anew,
+and then nothing that is stored can be read with the old one. That is kept all the same, since those who were forgotten
+under it are known by it alone: ``RESTOCK_RETIRED_USER_KEYS`` (with spaces between them), or a file.
+
 ::
 
     HOME/privacy/user.key     32 random bytes, readable by its owner only
+                 retired/     keys that were replaced
                  forgotten    one line per user who asked to be forgotten: a hash of the hash, found nowhere else
 """
 
@@ -24,6 +29,7 @@ from cluster.config import Settings
 from cluster.errors import ConfigError
 
 KEY_VARIABLE: Final = "RESTOCK_USER_KEY"
+RETIRED_VARIABLE: Final = "RESTOCK_RETIRED_USER_KEYS"
 _MIN_KEY: Final = 16
 _HASH_CHARACTERS: Final = 32
 
@@ -38,10 +44,13 @@ class UserIds:
         Of the hash; empty where ``data.user_ids`` is ``"plain"``: then users are called as the shop does.
     forgotten
         Marks of the users whose rows are read as those of guests.
+    retired
+        Keys that were replaced: marks may have been made with them.
     """
 
     key: bytes
     forgotten: frozenset[str] = frozenset()
+    retired: tuple[bytes, ...] = ()
 
     def hash_id(self, user_id: str) -> str:
         """Name of a user: 128 bits of HMAC-SHA-256 as hexadecimal digits."""
@@ -61,8 +70,13 @@ class UserIds:
         different = [user_id for user_id in text.unique().to_list() if user_id is not None]
         names = {user_id: self.hash_id(user_id) for user_id in different}
         if self.forgotten:
-            names = {user_id: name for user_id, name in names.items() if self.mark_of(name) not in self.forgotten}
+            names = {user_id: name for user_id, name in names.items() if not self._is_forgotten(user_id)}
         return text.replace_strict(names, default=None, return_dtype=pl.String).alias(user_ids.name)
+
+    def _is_forgotten(self, user_id: str) -> bool:
+        keys = (self.key, *self.retired)
+        then = (UserIds(key=key) for key in keys)
+        return any(ids.mark_of(ids.hash_id(user_id)) in self.forgotten for ids in then)
 
     @property
     def fingerprint(self) -> str:
@@ -88,8 +102,37 @@ def open_user_ids(settings: Settings) -> UserIds:
             raise ConfigError(
                 f"{KEY_VARIABLE} has {len(given)} characters, a key needs {_MIN_KEY}; choose a longer one"
             )
-        return UserIds(key=given.encode(), forgotten=forgotten)
-    return UserIds(key=_key_of(_folder(settings) / "user.key"), forgotten=forgotten)
+        retired = tuple(text.encode() for text in os.environ.get(RETIRED_VARIABLE, "").split())
+        return UserIds(key=given.encode(), forgotten=forgotten, retired=retired)
+    retired = tuple(path.read_bytes() for path in sorted((_folder(settings) / "retired").glob("*.key")))
+    return UserIds(key=_key_of(_folder(settings) / "user.key"), forgotten=forgotten, retired=retired)
+
+
+def rotate_key(settings: Settings) -> None:
+    """Replace the key of the home folder by a new one and keep the old one among the retired.
+
+    Raises
+    ------
+    ConfigError
+        If the key is not one of the home folder: then whoever keeps it replaces it.
+    """
+    if settings.data.user_ids == "plain":
+        raise ConfigError("data.user_ids=plain: users have no hashes, so there is no key to replace")
+    if KEY_VARIABLE in os.environ:
+        raise ConfigError(
+            f"{KEY_VARIABLE} gives the key, not the home folder; move its value behind the others in "
+            f"{RETIRED_VARIABLE} and give it a new one"
+        )
+    path = _folder(settings) / "user.key"
+    _key_of(path)
+    retired = _folder(settings) / "retired"
+    retired.mkdir(mode=0o700, exist_ok=True)
+    number = len(list(retired.glob("*.key"))) + 1
+    # A link and then one rename: at no moment is there no key, or the old one nowhere.
+    os.link(path, retired / f"{number:04d}.key")
+    beside = path.with_suffix(f".{os.getpid()}")
+    _write_new_key(beside)
+    beside.replace(path)
 
 
 def mark_forgotten(settings: Settings, hashed_id: str) -> None:
@@ -125,11 +168,15 @@ def _key_of(path: Path) -> bytes:
 
 def _make_key(path: Path) -> None:
     beside = path.with_suffix(f".{os.getpid()}")
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(secrets.token_bytes(32))
+    _write_new_key(beside)
     try:
         os.link(beside, path)  # Fails if another process was first: then its key counts.
     except FileExistsError:
         pass
     finally:
         beside.unlink()
+
+
+def _write_new_key(path: Path) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(secrets.token_bytes(32))

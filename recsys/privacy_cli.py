@@ -1,7 +1,8 @@
-"""``restock privacy``: what can be done for one customer."""
+"""``restock privacy``: what can be done for one customer, and for all: keys, and files that only a key opens."""
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,13 +10,60 @@ from rich.console import Console
 
 from cluster.config import load_settings
 from cluster.options import ConfigOption, JsonOption, SetOption
+from cluster.privacy import rotate_key
+from cluster.sealing import make_export_key, open_file, reseal_file, seal_file
 
-app = typer.Typer(help="Forget a customer.", no_args_is_help=True, rich_markup_mode=None)
+FilesArgument = Annotated[list[Path], typer.Argument(help="Files.")]
+
+app = typer.Typer(
+    help="Forget a customer; change keys; seal and open files.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.callback()
 def _group() -> None:
-    """Forget a customer."""
+    """Forget a customer; change keys; seal and open files."""
+
+
+@app.command("rotate-key")
+def rotate(config: ConfigOption = None, overrides: SetOption = None) -> None:
+    """Make a new key of user ids; the old one only recognises who was forgotten under it."""
+    settings = load_settings(config, overrides=overrides or ())
+    rotate_key(settings)
+    print(
+        "New key. Names of customers change with it, so now, in this order: 'restock data load', 'restock data "
+        "features' if you use them, 'restock train recommender', restart the service, and 'restock models prune "
+        "recommender --newest 1 --champions 0 --delete', since older versions still hold the old names."
+    )
+
+
+@app.command("export-key")
+def export_key() -> None:
+    """Print a new key for sealed files, to put in front of RESTOCK_EXPORT_KEYS."""
+    print(make_export_key())
+
+
+@app.command("seal")
+def seal_files(files: FilesArgument) -> None:
+    """Replace files by sealed ones under the newest key of RESTOCK_EXPORT_KEYS."""
+    for path in files:
+        print(seal_file(path))
+
+
+@app.command("open")
+def open_sealed(
+    file: Annotated[Path, typer.Argument(help="Sealed file.")],
+    out: Annotated[Path, typer.Option("--out", help="File to write.")],
+) -> None:
+    """Write what a sealed file holds."""
+    open_file(file, out)
+
+
+@app.command("reseal")
+def reseal(files: FilesArgument) -> None:
+    """Seal sealed files anew, under the newest key: then older ones can go."""
+    for path in files:
+        reseal_file(path)
 
 
 @app.command("forget")

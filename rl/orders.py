@@ -22,6 +22,7 @@ import pyarrow.parquet
 
 from cluster.errors import PlanningError
 from cluster.panel import Calendar, SeriesIndex
+from cluster.sealing import SUFFIX, seal, write_whole
 from forecasting.forecast import Forecast
 from rl.constraints import OrderSteps, Reason, feasible_steps, is_review_period_S
 from rl.inventory import FloatArray, InventoryState, SharedStorage, SupplyTerms
@@ -184,17 +185,27 @@ class OrderPlan:
         return self.table
 
     def write(self, path: Path) -> None:
-        """Write the plan as ``.csv`` or ``.parquet``, whole or not at all.
+        """Write the plan as ``.csv`` or ``.parquet``, whole or not at all; encrypted if ``.sealed`` comes behind.
 
         Raises
         ------
         PlanningError
             If the suffix is another one or the file cannot be written.
+        ConfigError
+            If it is to be sealed and there is no key (``cluster.sealing``).
         """
+        is_sealed = path.suffix == SUFFIX
         writers = {".csv": pa.csv.write_csv, ".parquet": pa.parquet.write_table}
-        writer = writers.get(path.suffix.lower())
+        writer = writers.get(path.with_suffix("").suffix.lower() if is_sealed else path.suffix.lower())
         if writer is None:
-            raise PlanningError(f"{path}: a plan is written as .csv or .parquet; change the file's suffix")
+            raise PlanningError(
+                f"{path}: a plan is written as .csv or .parquet, with .sealed behind if encrypted; change the suffix"
+            )
+        if is_sealed:
+            sink = pa.BufferOutputStream()
+            writer(self.table, sink)
+            write_whole(path, seal(sink.getvalue().to_pybytes()))
+            return
         aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

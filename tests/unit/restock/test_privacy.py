@@ -14,7 +14,7 @@ from cluster.config import Settings, load_settings
 from cluster.dataset import load_dataset, open_dataset
 from cluster.errors import ConfigError, DataError
 from cluster.feature_store import publish_features
-from cluster.privacy import KEY_VARIABLE, UserIds, open_user_ids
+from cluster.privacy import KEY_VARIABLE, RETIRED_VARIABLE, UserIds, mark_forgotten, open_user_ids, rotate_key
 from cluster.shards import run_here
 from recsys.forget import forget_user
 from recsys.predict import Recommender
@@ -160,3 +160,48 @@ def test_plain_ids_can_be_asked_for(tmp_path: Path) -> None:
     users = open_user_ids(settings_of(tmp_path, "data.user_ids=plain"))
     assert users.hash_id("anna") == "anna"
     assert not (tmp_path / "privacy").exists()
+
+
+# Another key
+
+
+def test_a_new_key_gives_new_names_and_still_knows_who_was_forgotten(shop: Home) -> None:
+    old = open_user_ids(shop.settings)
+    forget_user(shop.settings, GONE)
+    rotate_key(shop.settings)
+    rotate_key(shop.settings)
+    new = open_user_ids(shop.settings)
+    assert new.key not in (old.key, *new.retired)
+    assert new.retired[0] == old.key
+    assert len(new.retired) == 2
+    assert new.hash_id(STAYS) != old.hash_id(STAYS)
+    assert new.fingerprint != old.fingerprint
+    hidden = new.hide(pl.Series("u", [GONE, STAYS, None]))
+    assert hidden.to_list() == [None, new.hash_id(STAYS), None]
+    # The next load reads everything under the new names; the forgotten stay guests.
+    users = set(load_dataset(shop.settings, run=run_here).table("orders")["user_id"].to_pylist())
+    assert new.hash_id(STAYS) in users
+    assert not users & {old.hash_id(STAYS), old.hash_id(GONE), new.hash_id(GONE)}
+
+
+def test_retired_keys_are_for_their_owner_only(tmp_path: Path) -> None:
+    open_user_ids(settings_of(tmp_path))
+    rotate_key(settings_of(tmp_path))
+    for path in (tmp_path / "privacy").rglob("*.key"):
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert len(path.read_bytes()) == 32
+    assert (tmp_path / "privacy" / "retired").stat().st_mode & 0o777 == 0o700
+
+
+def test_keys_of_the_environment_are_replaced_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_of(tmp_path)
+    monkeypatch.setenv(KEY_VARIABLE, "a key of the test shop")
+    with pytest.raises(ConfigError, match=RETIRED_VARIABLE):
+        rotate_key(settings)
+    mark_forgotten(settings, open_user_ids(settings).hash_id("ada"))
+    monkeypatch.setenv(KEY_VARIABLE, "another-key-of-the-shop")
+    assert open_user_ids(settings).hide(pl.Series("u", ["ada"])).to_list() != [None]
+    monkeypatch.setenv(RETIRED_VARIABLE, "a-third-one-of-the-shop the-first-one-of-the-shop")
+    assert open_user_ids(settings).retired == (b"a-third-one-of-the-shop", b"the-first-one-of-the-shop")
+    with pytest.raises(ConfigError, match="plain"):
+        rotate_key(settings_of(tmp_path, "data.user_ids=plain"))

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from inventory_cases import make_forecast, make_index, make_state, make_terms, normal_forecast, poisson_forecast
 from scipy import stats
 
-from cluster.errors import PlanningError
+from cluster.errors import ConfigError, PlanningError
 from cluster.panel import Calendar
+from cluster.sealing import KEYS_VARIABLE, make_export_key, open_file
 from rl.constraints import Reason, feasible_quantity_S, is_review_period_S
 from rl.orders import PLAN_SCHEMA, expected_shortage_S, make_order_plan
 from rl.policies.classical import BaseStock, ReorderPoint, StaticMinMax
@@ -260,6 +261,19 @@ def test_a_plan_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch)
         random_plan(3)[0].write(path)
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["plan.csv"]
+
+
+def test_a_sealed_plan_opens_with_its_key_only(tmp_path, monkeypatch):
+    plan = random_plan(3)[0]
+    path = tmp_path / "plan.parquet.sealed"
+    monkeypatch.delenv(KEYS_VARIABLE, raising=False)
+    with pytest.raises(ConfigError, match=KEYS_VARIABLE):
+        plan.write(path)
+    monkeypatch.setenv(KEYS_VARIABLE, make_export_key())
+    plan.write(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["plan.parquet.sealed"]
+    open_file(path, tmp_path / "plan.parquet")
+    assert pyarrow.parquet.read_table(tmp_path / "plan.parquet").equals(plan.table)
 
 
 def test_other_suffixes_are_refused(tmp_path):
