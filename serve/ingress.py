@@ -17,6 +17,7 @@ from cluster.config import Settings
 from cluster.privacy import open_user_ids
 from serve.access.entrance import admit
 from serve.access.roles import document_access
+from serve.database import open_database
 from serve.guard import Limits, guard_api
 from serve.handles import PatientHandle
 from serve.log import write_to_output
@@ -100,6 +101,8 @@ def make_api(services: Services, *, settings: Settings, ingresses: Sequence[Any]
         Handle of the ingress itself, where it has replicas in other processes.
     """
     api = _Api(title="Restock", version=version_of("restock"), description=_DESCRIPTION, redoc_url=None)
+    database = open_database(settings)
+    api.state.database = database
     api.state.services = services
     api.state.ingresses = tuple(ingresses)
     api.state.users = open_user_ids(settings)
@@ -108,6 +111,6 @@ def make_api(services: Services, *, settings: Settings, ingresses: Sequence[Any]
     for routes in _ROUTES:
         api.include_router(routes.router)
     add_problem_handlers(api)
-    gate = partial(admit, routes=api.served, settings=settings)
+    gate = partial(admit, routes=api.served, database=database, settings=settings)
     limits = Limits(max_body_bytes=settings.serve.max_body_bytes, timeout_s=settings.serve.request_timeout_s)
     return guard_api(api, limits=limits, gate=gate)

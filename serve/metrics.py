@@ -27,7 +27,7 @@ class Metric:
     name
         As Prometheus sees it; a histogram is read through ``name_bucket``, ``name_sum`` and ``name_count``.
     labels
-        Beside ``process`` (host and process id), which every metric that a process counts has.
+        Beside ``process`` (host and process id), which all of ``METERED`` have.
     meaning
         One sentence, with the unit.
     """
@@ -103,7 +103,30 @@ ORDER_VALUE = Metric(
     meaning="Value of what those lines propose to order, in account currency.",
 )
 
-CATALOGUE: Final[tuple[Metric, ...]] = (
+DATABASE_UP = Metric(
+    name="restock_database_up", kind="gauge", meaning="1 where the database answered this scrape, 0 where it did not."
+)
+STORED_LINES = Metric(
+    name="restock_stored_lines", kind="gauge", labels=("state",), meaning="Lines of the newest finished plan, by state."
+)
+STORED_UNITS = Metric(
+    name="restock_stored_order_units", kind="gauge", labels=("state",), meaning="Units that those lines order."
+)
+STORED_VALUE = Metric(
+    name="restock_stored_order_value",
+    kind="gauge",
+    labels=("state",),
+    meaning="Value of what those lines order, in account currency.",
+)
+APPROVAL = Metric(
+    name="restock_approval_ratio",
+    kind="gauge",
+    meaning="Approved lines over approved and rejected ones, of plans of the last 28 days; absent where none is.",
+)
+OPEN_ORDERS = Metric(name="restock_open_orders", kind="gauge", meaning="Orders that are placed and still to come.")
+OPEN_UNITS = Metric(name="restock_open_order_units", kind="gauge", meaning="Units of them that are still to come.")
+
+METERED: Final[tuple[Metric, ...]] = (
     REQUESTS,
     REQUEST_SECONDS,
     REQUESTS_IN_PROGRESS,
@@ -115,6 +138,18 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ORDER_UNITS,
     ORDER_VALUE,
 )
+"""What processes count, each its own."""
+STORED: Final[tuple[Metric, ...]] = (
+    DATABASE_UP,
+    STORED_LINES,
+    STORED_UNITS,
+    STORED_VALUE,
+    APPROVAL,
+    OPEN_ORDERS,
+    OPEN_UNITS,
+)
+"""What the database says (``serve.book_metrics``): the same for all processes, so without the label ``process``."""
+CATALOGUE: Final = (*METERED, *STORED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +163,7 @@ class Reading:
 class Meter:
     """Holds one process's values of the catalogue; may be used from any thread."""
 
-    def __init__(self, catalogue: Sequence[Metric] = CATALOGUE) -> None:
+    def __init__(self, catalogue: Sequence[Metric] = METERED) -> None:
         self._registry = CollectorRegistry()
         self._held = {metric.name: self._hold(metric) for metric in catalogue}
 

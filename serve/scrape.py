@@ -13,6 +13,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 
+from serve.book_metrics import read_book
+from serve.database import Database
 from serve.metrics import Reading, merge, meter
 
 _ANSWER_S = 5.0
@@ -27,16 +29,26 @@ class _Families(Collector):
         yield from self._families
 
 
-async def scrape(handles: Iterable[Any]) -> bytes:
-    """Metrics of this process and of every replica behind the handles.
+async def scrape(handles: Iterable[Any], *, database: Database) -> bytes:
+    """Metrics of this process, of every replica behind the handles, and of the database.
 
-    A replica that does not answer in time is left out and named in the log: the others are shown.
+    What does not answer in time is left out and named in the log: the rest is shown.
     """
-    answers = await asyncio.gather(*(_readings(handle) for handle in handles))
+    asked = asyncio.gather(*(_readings(handle) for handle in handles))
+    book = await _book(database)
+    answers = await asked
     found = [meter().read(), *(reading for answer in answers for reading in answer)]
     registry = CollectorRegistry()
-    registry.register(_Families(merge(found)))
+    registry.register(_Families([*merge(found), *book]))
     return generate_latest(registry)
+
+
+async def _book(database: Database) -> tuple[Family, ...]:
+    try:
+        return await asyncio.wait_for(asyncio.to_thread(read_book, database), timeout=_ANSWER_S)
+    except TimeoutError:
+        _log.warning("metrics: the database did not answer within %g s", _ANSWER_S)
+        return ()
 
 
 async def _readings(handle: Any) -> list[Reading]:

@@ -11,15 +11,15 @@ from serve.access.cross_origin import CrossOrigin
 from serve.access.gate import Gate
 from serve.access.rates import Rates
 from serve.access.tokens import TokenBook
-from serve.database import open_database
+from serve.database import Database
 
 
-def admit(app: ASGIApp, *, routes: Sequence[APIRoute], settings: Settings) -> ASGIApp:
+def admit(app: ASGIApp, *, routes: Sequence[APIRoute], database: Database, settings: Settings) -> ASGIApp:
     """Put the gate before an application, and before the gate what browsers of other sites are told."""
     serving = settings.serve
     callers = None
     if serving.access == "tokens":
-        book = TokenBook(open_database(settings))
+        book = TokenBook(database)
         callers = Callers(book, fresh_s=serving.token_cache_s, stale_s=serving.token_grace_s)
     rates = Rates(rate_per_s=serving.rate_per_s, burst=serving.burst)
     gate = Gate(app, routes=routes, callers=callers, rates=rates)

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from cluster.privacy import UserIds
 from serve import schemas
+from serve.database import Database
 
 _PROBLEM = {"model": schemas.Problem}
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -50,6 +51,10 @@ def _processes(request: Request) -> tuple[Any, ...]:
     return (*(getattr(services, field.name) for field in fields(services)), *request.app.state.ingresses)
 
 
+def _database(request: Request) -> Database:
+    return cast(Database, request.app.state.database)
+
+
 def _patience_s(request: Request) -> float:
     return cast(float, request.app.state.patience_s)
 
@@ -59,4 +64,5 @@ UsersOf = Annotated[UserIds, Depends(_users)]
 MaxSeriesOf = Annotated[int, Depends(_max_series)]
 # Handles of everything that measures, the ingress among them.
 ProcessesOf = Annotated[tuple[Any, ...], Depends(_processes)]
+DatabaseOf = Annotated[Database, Depends(_database)]
 PatienceOf = Annotated[float, Depends(_patience_s)]

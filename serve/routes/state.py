@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from serve import schemas
 from serve.access.roles import Scope, needs
 from serve.problems import NotReadyError
-from serve.routes.context import REFUSALS, ProcessesOf, ServicesOf
+from serve.routes.context import REFUSALS, DatabaseOf, ProcessesOf, ServicesOf
 from serve.scrape import scrape
 
 _log = logging.getLogger("restock.serve")
@@ -63,9 +63,9 @@ async def readyz(services: ServicesOf) -> JSONResponse:
     tags=["health"],
 )
 @needs(Scope.READ)
-async def metrics(processes: ProcessesOf) -> PlainTextResponse:
+async def metrics(processes: ProcessesOf, database: DatabaseOf) -> PlainTextResponse:
     """Show what every process of the service has measured, for Prometheus; `docs/metrics.md` lists it."""
-    return PlainTextResponse(await scrape(processes), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    return PlainTextResponse(await scrape(processes, database=database), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 async def _outcome(check: Any) -> str | None:

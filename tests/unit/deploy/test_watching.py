@@ -126,6 +126,7 @@ def test_every_metric_of_the_monitor_is_described() -> None:
 # Alert -> series that make it ring, series of a healthy shop that must not, and when to look: in minutes.
 _CASES: dict[str, tuple[dict[str, str], dict[str, str], int]] = {
     "RestockDown": ({'up{job="restock"}': "0x30"}, {'up{job="restock"}': "1x30"}, 10),
+    "RestockDatabaseDown": ({"restock_database_up": "0x30"}, {"restock_database_up": "1x10 0x1 1x19"}, 11),
     "RestockErrors": (
         {'restock_requests_total{status="200"}': "0+90x60", 'restock_requests_total{status="500"}': "0+10x60"},
         {'restock_requests_total{status="200"}': "0+999x60", 'restock_requests_total{status="500"}': "0+1x60"},

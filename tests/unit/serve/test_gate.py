@@ -178,7 +178,7 @@ def test_a_route_that_does_not_say_what_it_needs_cannot_be_served(settings: Sett
         """Nothing."""
 
     with pytest.raises(AssertionError, match=r"/v1/forgotten: say what the route needs"):
-        admit(lambda *_: None, routes=router.routes, settings=settings)
+        admit(lambda *_: None, routes=router.routes, database=open_database(settings), settings=settings)
 
 
 def test_neither_tokens_nor_what_they_ask_are_in_the_log(

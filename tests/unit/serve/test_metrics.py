@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving_home import ITEMS
 from starlette.testclient import TestClient
 
+from serve.database import Database
 from serve.metrics import BATCH_SIZE, CATALOGUE, REQUESTS, Meter, Reading, merge
 from serve.scrape import scrape
 
@@ -108,7 +109,9 @@ def test_processes_stay_apart_and_one_that_answers_twice_counts_once() -> None:
     assert values == {"a:1": 2, "b:1": 5}
 
 
-def test_a_replica_that_does_not_answer_leaves_the_others_shown(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_replica_that_does_not_answer_leaves_the_others_shown(
+    caplog: pytest.LogCaptureFixture, database: Database
+) -> None:
     other = Meter()
     other.observe(BATCH_SIZE, 7, "planner")
 
@@ -116,7 +119,7 @@ def test_a_replica_that_does_not_answer_leaves_the_others_shown(caplog: pytest.L
         return [Reading(process="other:1", families=other.read().families), TimeoutError("replica 2 is late")]
 
     handle = SimpleNamespace(broadcast=lambda _: SimpleNamespace(results_async=results_async))
-    text = asyncio.run(scrape([handle, SimpleNamespace()])).decode()
+    text = asyncio.run(scrape([handle, SimpleNamespace()], database=database)).decode()
     assert 'restock_batch_size_sum{deployment="planner",process="other:1"} 7.0' in text
     assert "replica 2 is late" in caplog.text
 
