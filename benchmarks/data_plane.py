@@ -2,8 +2,9 @@
 
 One run makes the lines (``benchmarks.order_lines``), gives every system the same files in turn, each in processes of
 its own, and checks that all results agree. ``seconds`` and ``cpu_seconds`` are those of the job; Ray's start-up stands
-apart. ``peak_mb`` is of all processes of a system, Ray's own included, looked at every 100 ms. The last rows have
-nodes of one CPU each: what one does, two share.
+apart, and ``task_cpu_seconds`` leaves out what Ray's own processes use while the job runs. ``peak_mb`` is of all
+processes of a system, Ray's own included, looked at every 100 ms. The last rows have nodes of one CPU each: what one
+does, two share.
 """
 
 import argparse

@@ -73,6 +73,7 @@ def main() -> None:
             "seconds": round(time.perf_counter() - started_s, 2),
             "load_seconds": round(loaded_s - started_s, 2),
             "cpu_seconds": round(tree_cpu_s() - cpu_s, 2),
+            "task_cpu_seconds": round(division.cpu_s, 2),
             "series": num_series,
             "shards": len(tasks),
             "tasks_per_node": sorted(division.tasks.values()),

@@ -135,6 +135,7 @@ def main() -> None:
 def _parse() -> argparse.Namespace:
     parser = make_parser(__doc__ or "")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: CPU and GPU, if any")
+    parser.add_argument("--sizes", nargs="+", choices=list(_SIZES), help="default: tiny for --device cpu")
     parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0: torch's choice")
     return parser.parse_args()
 
@@ -148,12 +149,10 @@ def _devices(asked: str) -> list[torch.device]:
 
 
 def _measure(device: torch.device, arguments: argparse.Namespace) -> list[Row]:
-    """Every row of one device: a GPU at both sizes, a CPU at the laptop's, or tiny if it is all that is asked for."""
+    """Every row of one device: a GPU at both sizes and the CPU beside it at the laptop's, if nothing is asked for."""
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    is_gpu = device.type == "cuda"
-    sizes = ["laptop"] if arguments.quick or not is_gpu else ["laptop", "gpu"]
-    sizes = ["tiny"] if arguments.device == "cpu" else sizes
+    sizes = arguments.sizes or _usual_sizes(device, arguments)
     rows = []
     for name in sizes:
         peak_of = {precision: _matmul(device, _SIZES[name].matrix, precision) for precision in _PRECISIONS}
@@ -164,6 +163,12 @@ def _measure(device: torch.device, arguments: argparse.Namespace) -> list[Row]:
         rows.append(_simulator(device, _SIZES[name], seed=arguments.seed))
         rows += _policies(device, _SIZES[name], seed=arguments.seed)
     return rows
+
+
+def _usual_sizes(device: torch.device, arguments: argparse.Namespace) -> list[str]:
+    if arguments.device == "cpu":
+        return ["tiny"]
+    return ["laptop"] if arguments.quick or device.type == "cpu" else ["laptop", "gpu"]
 
 
 def _row(system: str, device: torch.device, sizes: str, **more: Any) -> Row:

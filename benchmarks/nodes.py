@@ -1,5 +1,6 @@
 """Several Ray nodes on this machine, and which of them did how much."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -35,19 +36,19 @@ def start_nodes(count: int, *, cpus: int, object_store_mb: int = OBJECT_STORE_MB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Located:
-    """A task's function that also says on which node it ran and how much that process read and wrote meanwhile."""
+    """A task's function that also says where it ran, and what that process read, wrote and computed meanwhile."""
 
     work: Callable[[Any], Any]
 
-    def __call__(self, task: Any) -> tuple[str, int, Any]:
-        """Node, bytes, and what the function gave."""
+    def __call__(self, task: Any) -> tuple[str, int, float, Any]:
+        """Node, bytes, CPU seconds, and what the function gave."""
         import ray
 
-        before = psutil.Process().io_counters()
+        before, began_s = psutil.Process().io_counters(), time.process_time()
         done = self.work(task)
         after = psutil.Process().io_counters()
         moved = after.read_chars + after.write_chars - before.read_chars - before.write_chars
-        return ray.get_runtime_context().get_node_id(), moved, done
+        return ray.get_runtime_context().get_node_id(), moved, time.process_time() - began_s, done
 
 
 class Division:
@@ -60,12 +61,14 @@ class Division:
         """Count from here."""
         self.tasks: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
+        self.cpu_s = 0.0
 
     def run(self, work: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
         """Yield the result of every task."""
-        for node, moved, done in run_on_ray(Located(work=work), tasks):
+        for node, moved, cpu_s, done in run_on_ray(Located(work=work), tasks):
             self.tasks[node] += 1
             self.bytes[node] += moved
+            self.cpu_s += cpu_s
             yield done
 
 

@@ -1,0 +1,68 @@
+"""Work divides over nodes and survives the loss of one. Ray's own cluster of several nodes, in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.integration
+
+
+def smoke(folder: Path) -> None:
+    """Ingest on two nodes, one of which is lost on the way; then train on two workers. Prints what was seen."""
+    from forecast_panels import make_panel, small_settings
+
+    from benchmarks.fault_drills import digests
+    from benchmarks.nodes import Division, kill_node, start_nodes
+    from benchmarks.order_lines import TODAY, OrderLines, shop_settings
+    from cluster.dataset import load_dataset
+    from cluster.shards import run_here
+    from forecasting.train import fit_and_hold_out
+
+    OrderLines(num_rows=24_000, file_rows=2_000).write(folder / "orders")
+    calm = load_dataset(shop_settings(folder / "orders", folder / "calm"), today=TODAY, run=run_here)
+    division, seen = Division(), {}
+    with start_nodes(2, cpus=2) as (cluster, workers):
+        fitted, _ = fit_and_hold_out(
+            make_panel(num_series=8),
+            settings=small_settings(
+                f'home="{folder / "trained"}"', "forecast.num_workers=2", "forecast.threads_per_worker=2"
+            ),
+        )
+        seen["losses"] = [row.train_loss for row in fitted.history if row.phase == "learn"]
+
+        def run(work, tasks):
+            for number, done in enumerate(division.run(work, tasks)):
+                if number == len(tasks) // 2 and len(workers) == 2:
+                    seen["divided"] = len(division.tasks)
+                    kill_node(cluster, workers, running="ray::")
+                yield done
+
+        disturbed = load_dataset(shop_settings(folder / "orders", folder / "disturbed"), today=TODAY, run=run)
+    seen["lost"] = 2 - len(workers)
+    seen["same"] = digests(calm) == digests(disturbed)
+    print(json.dumps(seen))
+
+
+def test_two_nodes_share_the_work_and_one_finishes_it_alone(tmp_path: Path) -> None:
+    body = f"from pathlib import Path; from test_nodes import smoke; smoke(Path({str(tmp_path)!r}))"
+    tests = Path(__file__).parents[1]
+    search = os.pathsep.join([str(tests.parent), str(tests), str(tests / "integration"), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-c", body],
+        env=os.environ | {"PYTHONPATH": search},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3_000:]
+    seen = json.loads(done.stdout.strip().splitlines()[-1])
+    assert seen["lost"] == 1
+    assert seen["same"], "the loss of a node changed what was written"
+    assert seen["divided"] == 2, "one node did everything"
+    assert np.isfinite(seen["losses"]).all()
+    assert seen["losses"][-1] < seen["losses"][0]
