@@ -51,7 +51,7 @@ def _serve(settings: Settings, job: MainJob, *, console: Console, stay_up: bool)
     with console.status("Starting the service"):
         service = start(settings)
     with service:
-        calls = call_service(service.url, job, headers=_headers(settings))
+        calls = call_service(service.url, job, headers=call_headers(settings))
         for call in calls:
             console.print(f"\n{call['request']}", style="bold", markup=False, soft_wrap=True)
             console.print_json(json.dumps(call["answer"]), indent=None)
@@ -65,7 +65,7 @@ def _serve(settings: Settings, job: MainJob, *, console: Console, stay_up: bool)
     return calls
 
 
-def _headers(settings: Settings) -> dict[str, str]:
+def call_headers(settings: Settings) -> dict[str, str]:
     """What a call must carry: where the service asks for tokens, one of our own that soon expires."""
     headers = {"content-type": "application/json"}
     if settings.serve.access == "development":
