@@ -283,14 +283,24 @@ class ArtifactStore:
         """
         with self.locked(name) as folder:
             check_expected(folder, "champion", expected=expected)
-            stored = set(self.versions(name))
-            earlier = [version for version in champions_before(read_promotions(folder)) if version in stored]
-            if not earlier:
-                raise ArtifactError(
-                    f"model '{name}' has no earlier champion to go back to; use 'restock models promote' with a version"
-                )
-            number = self.load(name, earlier[0]).version
+            number = self.load(name, self.champion_before(name)).version
             return move_alias(folder, "champion", version=number, kind="roll_back", by=by, reason=reason)
+
+    def champion_before(self, name: str) -> str:
+        """Version that :meth:`roll_back` goes to.
+
+        Raises
+        ------
+        ArtifactError
+            If no earlier champion is still stored.
+        """
+        stored = set(self.versions(name))
+        for version in champions_before(self.promotions(name)):
+            if version in stored:
+                return version
+        raise ArtifactError(
+            f"model '{name}' has no earlier champion to go back to; use 'restock models promote' with a version"
+        )
 
     @contextmanager
     def locked(self, name: str) -> Iterator[Path]:

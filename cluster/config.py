@@ -307,6 +307,10 @@ class ServeSettings(_Section):
     layout: Literal["composed", "fused"] = Field(
         "composed", description="each model its own deployment, or all models in the process that takes requests"
     )
+    proxy: Literal["python", "haproxy"] = Field(
+        "python",
+        description="what takes connections: Serve's own on serve.host, or HAProxy (extra 'haproxy') on every address",
+    )
     host: str = Field("127.0.0.1", description="address that HTTP binds to")
     port: int = Field(8000, ge=0, le=65535, description="0 takes a free port")
     access: Literal["tokens", "development"] = Field(
@@ -344,6 +348,9 @@ class ServeSettings(_Section):
         5.0,
         gt=0,
         description="a model that takes longer is answered for: stored forecasts, popular items, textbook rule",
+    )
+    follow_s: float = Field(
+        5.0, ge=0, description="seconds between looks whether champions have moved; they are then released. 0: never"
     )
     stored_series: int = Field(
         20_000,

@@ -14,24 +14,28 @@ import io
 import logging
 import re
 import socket
-from collections.abc import Mapping
 from contextlib import ExitStack, redirect_stdout
 from typing import Any
 
+import ray
 from ray import serve
+from ray.serve._private.constants import RAY_SERVE_ENABLE_HA_PROXY
 from ray.serve.config import RequestRouterConfig
 
 from cluster import errors
 from cluster.artifacts import code_digest, digest_of
 from cluster.config import DeploymentName, RuntimeSettings, ServeSettings, Settings
-from cluster.errors import ConfigError, ConflictError, RestockError
+from cluster.errors import ArtifactError, ConfigError, ConflictError, RestockError
 from cluster.runtime import connect
 from serve.deployments.forecaster import ForecasterReplica
 from serve.deployments.planner import PlannerReplica
 from serve.deployments.policy import PolicyReplica
 from serve.deployments.recommender import RecommenderReplica
+from serve.golden import check_release
 from serve.guard import Limits, proxy_environment
 from serve.ingress import Ingress
+from serve.layout import Versions
+from serve.proxy import check_proxy
 from serve.releases import serving_versions
 
 APPLICATION = "restock"
@@ -47,8 +51,14 @@ _BY_USER = RequestRouterConfig(
 _QUIET = {"log_level": "ERROR", "enable_access_log": False}
 
 
-def build(settings: Settings) -> serve.Application:
-    """The application over the champions of the model store and the current dataset.
+def build(settings: Settings, versions: Versions | None = None, *, code: str | None = None) -> serve.Application:
+    """The application over the given versions; by default, the champions of the model store and the current dataset.
+
+    Parameters
+    ----------
+    code
+        What runs: replicas of the same code are reconfigured, others are replaced. By default, code and settings of
+        this process.
 
     Raises
     ------
@@ -57,41 +67,51 @@ def build(settings: Settings) -> serve.Application:
     DataError
         If no dataset has been loaded.
     """
-    versions = serving_versions(settings)
-    ingress = serve.ingress()(Ingress)
+    versions = versions or serving_versions(settings)
+    code = code or digest_of([code_digest(), settings.model_dump(mode="json")])
+    ingress = _deployment(serve.ingress()(Ingress), "ingress", settings, code=code)
     if settings.serve.layout == "fused":
-        return _deploy(ingress, "ingress", settings, user_config=versions).bind(settings)
-    forecasts = _deploy(ForecasterReplica, "forecaster", settings, user_config=versions["forecaster"]).bind(settings)
-    policies = _deploy(PolicyReplica, "policy", settings, user_config=versions["policy"]).bind(settings)
-    planner = _deploy(PlannerReplica, "planner", settings, user_config=versions["planner"])
-    recommender = _deploy(RecommenderReplica, "recommender", settings, user_config=versions["recommender"])
+        return ingress.options(user_config=versions).bind(settings, code)
+
+    def of(replica: type, name: DeploymentName) -> serve.Deployment:
+        return _deployment(replica, name, settings, code=code).options(user_config=versions[name])
+
+    forecasts = of(ForecasterReplica, "forecaster").bind(settings)
+    policies = of(PolicyReplica, "policy").bind(settings)
+    recommender = of(RecommenderReplica, "recommender").options(request_router_config=_BY_USER)
     handles = {
         "forecaster": forecasts,
         "policy": policies,
-        "planner": planner.bind(settings, forecaster=forecasts, policy=policies),
-        "recommender": recommender.options(request_router_config=_BY_USER).bind(settings),
+        "planner": of(PlannerReplica, "planner").bind(settings, forecaster=forecasts, policy=policies),
+        "recommender": recommender.bind(settings),
     }
-    return _deploy(ingress, "ingress", settings, user_config=None).bind(settings, handles)
+    return ingress.bind(settings, code, handles)
 
 
-def _deploy(
-    replica: type, name: DeploymentName, settings: Settings, *, user_config: Mapping[str, Any] | None
-) -> serve.Deployment:
+def _deployment(replica: type, name: DeploymentName, settings: Settings, *, code: str) -> serve.Deployment:
     serving = settings.serve
     return serve.deployment(replica).options(
         name=name,
         # A fixed version says that the code is the same: a new user_config then swaps models in running replicas.
-        version=digest_of([code_digest(), settings.model_dump(mode="json")]),
+        version=code,
         _internal=True,
         max_ongoing_requests=serving.max_ongoing_requests,
-        ray_actor_options={"num_cpus": serving.num_cpus_per_replica},
-        user_config=user_config,
+        ray_actor_options={"num_cpus": serving.num_cpus_per_replica, "runtime_env": _same_environment()},
         # A replica that is told to go answers what it has begun.
         graceful_shutdown_timeout_s=serving.request_timeout_s,
         graceful_shutdown_wait_loop_s=_DRAIN_LOOK_S,
         health_check_period_s=_HEALTH_PERIOD_S,
         **_scale(name, serving),
     )
+
+
+def _same_environment() -> dict[str, Any]:
+    """Environment of replicas, the same whoever deploys.
+
+    By default it would be that of the process that calls ``serve.run``. A release is deployed by a replica, which has
+    the controller's variables: Serve would take its replicas for others, and replace them all.
+    """
+    return {"working_dir": ray.get_runtime_context().runtime_env.get("working_dir")}
 
 
 def _scale(name: DeploymentName, serving: ServeSettings) -> dict[str, Any]:
@@ -109,15 +129,21 @@ class ServiceHandle:
         self._settings = settings
         self._running = running
 
+    def champions(self) -> Versions:
+        """Versions that the aliases point to now, served or not; raises as :func:`build`."""
+        return serving_versions(self._settings)
+
     def refresh(self) -> None:
-        """Serve what the champion aliases and the current dataset are now; requests go on meanwhile.
+        """Serve what the champion aliases and the current dataset are now, after a check apart from traffic.
 
         Raises
         ------
-        ArtifactError, DataError
-            If one of them does not load: the replicas go on with what they have.
+        RestockError
+            If one of them cannot serve: the replicas go on with what they have.
         """
-        _run(self._settings)
+        versions = serving_versions(self._settings)
+        check_apart(self._settings, versions)
+        deploy(self._settings, versions)
 
     def stop(self) -> None:
         """End the service, and Ray if :func:`start` started it. May be called twice."""
@@ -158,6 +184,7 @@ def start(settings: Settings) -> ServiceHandle:
 def _begin(settings: Settings, *, running: ExitStack, port: int) -> None:
     limits = Limits(max_body_bytes=settings.serve.max_body_bytes, timeout_s=settings.serve.request_timeout_s)
     proxy_timeout_s = limits.timeout_s + _PROXY_GRACE_S
+    check_proxy(settings.serve, is_haproxy=RAY_SERVE_ENABLE_HA_PROXY)
     running.enter_context(connect(_guarded(settings.runtime)))
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     _check_alone()
@@ -168,7 +195,7 @@ def _begin(settings: Settings, *, running: ExitStack, port: int) -> None:
         logging_config=_QUIET,
         controller_options={"runtime_env": {"env_vars": proxy_environment(limits)}},
     )
-    _run(settings)
+    deploy(settings, serving_versions(settings))
 
 
 def _guarded(runtime: RuntimeSettings) -> RuntimeSettings:
@@ -193,14 +220,40 @@ def failure_of(message: str) -> RestockError:
     return kind(text.strip())
 
 
-def _run(settings: Settings) -> None:
+def deploy(settings: Settings, versions: Versions, *, code: str | None = None) -> None:
+    """Make the running application serve the given versions; requests go on meanwhile. Parameters as :func:`build`.
+
+    Raises
+    ------
+    RestockError
+        What stopped a replica: the old versions go on.
+    """
     try:
-        serve.run(build(settings), name=APPLICATION, route_prefix="/", logging_config=_QUIET)
+        serve.run(build(settings, versions, code=code), name=APPLICATION, route_prefix="/", logging_config=_QUIET)
     except RuntimeError as error:
         applications = serve.status().applications
         deployments = applications[APPLICATION].deployments.values() if APPLICATION in applications else ()
         messages = [deployment.message for deployment in deployments if deployment.message]
         raise failure_of("\n".join(messages) or str(error)) from error
+
+
+def check_apart(settings: Settings, versions: Versions) -> None:
+    """Run :func:`serve.golden.check_release` in a process of its own: what breaks there breaks nothing that serves.
+
+    Raises
+    ------
+    RestockError
+        As that function.
+    ArtifactError
+        If the process dies.
+    """
+    task = ray.remote(num_cpus=0, max_retries=0)(check_release).remote(settings, versions)
+    try:
+        ray.get(task)
+    except ray.exceptions.WorkerCrashedError as error:
+        raise ArtifactError(
+            "the process that checked the release died: its models crash, or need more memory"
+        ) from error
 
 
 def _check_alone() -> None:

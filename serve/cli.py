@@ -2,14 +2,20 @@
 
 import signal
 import threading
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from cluster.config import Settings, load_settings
+from cluster.errors import RestockError
 from cluster.options import ConfigOption, SetOption
 from cluster.runtime import set_environment
+from serve.proxy import set_proxy_environment
+
+if TYPE_CHECKING:
+    from serve.app import ServiceHandle
 
 
 def serve_command(
@@ -19,10 +25,11 @@ def serve_command(
 ) -> None:
     """Serve forecasts, recommendations and order plans over HTTP until Ctrl-C or SIGTERM."""
     set_environment()
-    from serve.app import start  # here: importing Ray takes seconds, and 'restock --help' needs none
-
     given = [*(overrides or ()), *([f"serve.port={port}"] if port is not None else [])]
     settings = load_settings(config, overrides=given)
+    set_proxy_environment(settings.serve)
+    from serve.app import start  # here: importing Ray takes seconds, and 'restock --help' needs none
+
     with Console(stderr=True).status("Starting the service"):
         service = start(settings)
     with service:
@@ -30,7 +37,7 @@ def serve_command(
         print(f"{describe_access(settings)}\n")
         print("\n\n".join(example_calls(service.url, settings=settings)))
         print("\nCtrl-C ends it", flush=True)
-        wait_for_signal()
+        wait_for_signal(meanwhile=Follower(service).look, every_s=settings.serve.follow_s)
         print("Stopping", flush=True)
 
 
@@ -56,13 +63,42 @@ def example_calls(url: str, *, settings: Settings) -> list[str]:
     ]
 
 
-def wait_for_signal() -> None:
-    """Return at the first SIGINT or SIGTERM; a second one during the shutdown acts as it always does."""
+class Follower:
+    """Releases what the champion aliases say when somebody has moved them, such as ``restock models promote``."""
+
+    def __init__(self, service: "ServiceHandle") -> None:
+        self._service = service
+        self._seen = service.champions()
+
+    def look(self) -> None:
+        """Release once if aliases or dataset have moved since the last look; say what came of it."""
+        try:
+            found = self._service.champions()
+            if found == self._seen:
+                return
+            # What cannot serve is tried once: not again until the aliases move.
+            self._seen = found
+            self._service.refresh()
+            print("The champions have moved and serve", flush=True)
+        except RestockError as error:
+            print(f"The champions have moved, but do not serve: {error}", flush=True)
+
+
+def wait_for_signal(*, meanwhile: Callable[[], None] | None = None, every_s: float = 0.0) -> None:
+    """Return at the first SIGINT or SIGTERM; a second one during the shutdown acts as it always does.
+
+    Parameters
+    ----------
+    meanwhile
+        Called every so many seconds until then; with 0 seconds, never.
+    """
     asked = threading.Event()
     signals = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, lambda *_: asked.set()) for number in signals}
     try:
-        asked.wait()
+        while not asked.wait(every_s or None):
+            if meanwhile is not None:
+                meanwhile()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

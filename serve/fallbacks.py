@@ -17,9 +17,15 @@ Answer = TypeVar("Answer")
 
 
 async def first_answer(
-    ask: Callable[[], Awaitable[Answer]], *, fall_back: Callable[[], Awaitable[Answer]], patience_s: float, what: str
+    ask: Callable[[], Awaitable[Answer]],
+    *,
+    fall_back: Callable[[], Awaitable[Answer]] | None,
+    patience_s: float,
+    what: str,
 ) -> Answer:
-    """Answer of ``ask``; that of ``fall_back`` if it fails, or takes longer than ``patience_s``."""
+    """Answer of ``ask``; if there is a fallback, that of ``fall_back`` when ``ask`` fails or takes too long."""
+    if fall_back is None:
+        return await ask()
     try:
         async with asyncio.timeout(patience_s):
             return await ask()

@@ -5,9 +5,20 @@ who holds one knows the layout. This module imports no model and no Ray.
 """
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any
 
 _PAUSES_S = (0.02, 0.1, 0.3, 0.6, 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Handles of the replicas; anything whose methods answer to ``.remote()`` with an awaitable will do."""
+
+    forecaster: Any
+    recommender: Any
+    policy: Any
+    planner: Any
 
 
 class LocalHandle:

@@ -7,7 +7,7 @@ model and no torch.
 from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version as version_of
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -19,17 +19,15 @@ from serve.access.entrance import admit
 from serve.access.roles import document_access
 from serve.database import open_database
 from serve.guard import Limits, guard_api
-from serve.handles import PatientHandle
+from serve.handles import PatientHandle, Services
+from serve.layout import LocalReplicas
 from serve.log import write_to_output
 from serve.metrics import Measured
 from serve.problems import add_problem_handlers, document_problems
-from serve.routes import answers, state
-from serve.routes.context import Services
+from serve.releases import Releases
+from serve.routes import answers, models, state
 
-if TYPE_CHECKING:
-    from serve.layout import LocalReplicas
-
-_ROUTES = (answers, state)
+_ROUTES = (answers, models, state)
 _DESCRIPTION = """
 How much of every product to order, what will sell, and what sells to whom.
 
@@ -59,15 +57,18 @@ class Ingress(Measured):
 
     Parameters
     ----------
+    code
+        Digest of the code that the service was started with: a release keeps to it, whatever is installed meanwhile.
     handles
         Serve's handles of the deployments behind it, named as in ``Services``; None for the ``fused`` layout: it then
         holds the replicas itself, and ``user_config`` has the versions of all of them by name.
     """
 
-    def __init__(self, settings: Settings, handles: dict[str, Any] | None = None) -> None:
+    def __init__(self, settings: Settings, code: str, handles: dict[str, Any] | None = None) -> None:
         write_to_output()
         self._settings = settings
-        self._fused = _local_replicas(settings) if handles is None else None
+        self._code = code
+        self._fused = LocalReplicas(settings) if handles is None else None
         self._handles = handles or {}
 
     async def reconfigure(self, user_config: dict[str, dict[str, Any]]) -> None:
@@ -83,20 +84,25 @@ class Ingress(Measured):
         itself = serve.get_deployment_handle(context.deployment, context.app_name)
         patient = {name: PatientHandle(handle) for name, handle in self._handles.items()}
         services = self._fused.services if self._fused is not None else Services(**patient)
-        return make_api(services, settings=self._settings, ingresses=(itself,))
+        releases = _live_releases(self._settings, code=self._code)
+        return make_api(services, settings=self._settings, releases=releases, ingresses=(itself,))
 
 
-def _local_replicas(settings: Settings) -> "LocalReplicas":
-    from serve.layout import LocalReplicas  # here: models belong to the fused layout only
+def _live_releases(settings: Settings, *, code: str) -> Releases:
+    from serve.app import check_apart, deploy  # here: the routes alone need no Ray
 
-    return LocalReplicas(settings)
+    return Releases(settings, check=check_apart, deploy=partial(deploy, code=code))
 
 
-def make_api(services: Services, *, settings: Settings, ingresses: Sequence[Any] = ()) -> ASGIApp:
+def make_api(
+    services: Services, *, settings: Settings, releases: Releases | None = None, ingresses: Sequence[Any] = ()
+) -> ASGIApp:
     """The guarded application over the given services.
 
     Parameters
     ----------
+    releases
+        Changes what serves; None where nothing can be changed.
     ingresses
         Handle of the ingress itself, where it has replicas in other processes.
     """
@@ -104,6 +110,7 @@ def make_api(services: Services, *, settings: Settings, ingresses: Sequence[Any]
     database = open_database(settings)
     api.state.database = database
     api.state.services = services
+    api.state.releases = releases
     api.state.ingresses = tuple(ingresses)
     api.state.users = open_user_ids(settings)
     api.state.max_series = settings.serve.max_series_per_request

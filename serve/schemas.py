@@ -370,6 +370,46 @@ class ModelsAnswer(_Answer):
     models: list[ServedModel]
 
 
+ModelName = Annotated[
+    str,
+    Field(
+        strict=True,
+        max_length=120,
+        pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_.-]+)?$",
+        description="as GET /v1/models has it",
+    ),
+]
+Why = Annotated[str, Field(strict=True, max_length=500, description="kept in the history of the alias")]
+
+
+class PromoteRequest(_Request):
+    """Which version is to serve."""
+
+    model_config = _example({"name": "forecaster", "version": "v0002", "reason": "less bias on the last four weeks"})
+
+    name: ModelName
+    version: Annotated[str, Field(strict=True, pattern=r"^v\d{4,9}$", description="a stored version")]
+    reason: Why = ""
+
+
+class RollBackRequest(_Request):
+    """Which model is to go back to its champion of before."""
+
+    model_config = _example({"name": "forecaster", "reason": "stockouts since the swap"})
+
+    name: ModelName
+    reason: Why = ""
+
+
+class PromotionAnswer(_Answer):
+    """The champion has moved, and serves."""
+
+    name: str
+    version: str
+    previous: Annotated[str | None, Field(description="champion of before")]
+    kind: Literal["promote", "roll_back"]
+
+
 class HealthAnswer(_Answer):
     """The process answers."""
 

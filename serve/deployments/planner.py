@@ -75,14 +75,20 @@ class PlannerReplica(Measured):
     """Answers order plans: asks the forecaster, then the policies, each once per plan.
 
     ``user_config``: ``{"data": "<digest>"}``; another digest reads the current dataset again.
+
+    Parameters
+    ----------
+    is_strict
+        A model that does not answer is an error, and nothing answers in its place.
     """
 
-    def __init__(self, settings: Settings, *, forecaster: Any, policy: Any) -> None:
+    def __init__(self, settings: Settings, *, forecaster: Any, policy: Any, is_strict: bool = False) -> None:
         write_to_output()
         self._settings = settings
         self._forecaster = PatientHandle(forecaster)
         self._policy = PatientHandle(policy)
         self._patience_s = settings.serve.patience_s
+        self._is_strict = is_strict
         self._planning: _Planning | None = None
         self._worker = Worker("planner")
 
@@ -116,9 +122,13 @@ class PlannerReplica(Measured):
     async def _forecasts(self, basis: _Basis, changes: Changes | None) -> SeriesForecasts:
         index, day = basis.index, basis.on_date
         series = list(zip(index.item_ids_S.tolist(), index.location_ids_S.tolist(), strict=True))
+
+        async def stored() -> SeriesForecasts:
+            return await self.stored_forecasts(series, horizon=None, levels=None, as_of=day)
+
         return await first_answer(
             lambda: self._forecaster.predict.remote(series, horizon=None, levels=None, as_of=day, changes=changes),
-            fall_back=lambda: self.stored_forecasts(series, horizon=None, levels=None, as_of=day),
+            fall_back=None if self._is_strict else stored,
             patience_s=self._patience_s,
             what="forecaster",
         )
@@ -131,7 +141,7 @@ class PlannerReplica(Measured):
             lambda: self._policy.wish.remote(
                 basis.index.category_ids_S, state=state, forecast=forecast, terms=basis.terms, as_of=basis.on_date
             ),
-            fall_back=textbook,
+            fall_back=None if self._is_strict else textbook,
             patience_s=self._patience_s,
             what="policy",
         )

@@ -16,7 +16,6 @@ from cluster.config import Settings
 from forecasting.forecast import Forecast
 from rl.inventory import InventoryState, SupplyTerms
 from rl.policies.protocol import Policy
-from rl.policies.store import load_policy
 from serve.answers import ServedModelInfo, StrArray, Wishes
 from serve.deployments.stored import check_unseen, describe
 from serve.deployments.worker import Worker
@@ -84,6 +83,8 @@ class PolicyReplica(Measured):
         return self._loaded
 
     def _load(self, versions: Mapping[str, str]) -> _Loaded:
+        from rl.policies.store import load_policy  # here: the ONNX runtime belongs to this replica only
+
         store = open_store(self._settings)
         stored = {name: store.load(name, version) for name, version in versions.items()}
         kept = self._loaded.stored if self._loaded is not None else {}

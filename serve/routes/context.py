@@ -3,7 +3,7 @@
 This module imports no model and no torch.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
@@ -11,6 +11,9 @@ from fastapi import Depends, Request
 from cluster.privacy import UserIds
 from serve import schemas
 from serve.database import Database
+from serve.handles import Services
+from serve.problems import NotReadyError
+from serve.releases import Releases
 
 _PROBLEM = {"model": schemas.Problem}
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -22,16 +25,6 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     503: _PROBLEM | {"description": "a model is not available"},
     504: _PROBLEM | {"description": "no answer in time"},
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
-    """Handles of the replicas; anything whose methods answer to ``.remote()`` with an awaitable will do."""
-
-    forecaster: Any
-    recommender: Any
-    policy: Any
-    planner: Any
 
 
 def _services(request: Request) -> Services:
@@ -55,6 +48,17 @@ def _database(request: Request) -> Database:
     return cast(Database, request.app.state.database)
 
 
+def _releases(request: Request) -> Releases:
+    releases = request.app.state.releases
+    if releases is None:
+        raise NotReadyError("models of this service cannot be changed over HTTP; restart it with other champions")
+    return cast(Releases, releases)
+
+
+def _actor(request: Request) -> str | None:
+    return cast(str | None, request.scope.get("state", {}).get("actor"))
+
+
 def _patience_s(request: Request) -> float:
     return cast(float, request.app.state.patience_s)
 
@@ -65,4 +69,7 @@ MaxSeriesOf = Annotated[int, Depends(_max_series)]
 # Handles of everything that measures, the ingress among them.
 ProcessesOf = Annotated[tuple[Any, ...], Depends(_processes)]
 DatabaseOf = Annotated[Database, Depends(_database)]
+# Name of the caller's token; None where nobody asks for one.
+ActorOf = Annotated[str | None, Depends(_actor)]
+ReleasesOf = Annotated[Releases, Depends(_releases)]
 PatienceOf = Annotated[float, Depends(_patience_s)]

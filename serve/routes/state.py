@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from importlib.metadata import version as version_of
 from typing import Any
 
 from fastapi import APIRouter
@@ -17,19 +16,6 @@ from serve.scrape import scrape
 
 _log = logging.getLogger("restock.serve")
 router = APIRouter()
-
-
-@router.get("/v1/models", response_model=schemas.ModelsAnswer, responses={503: REFUSALS[503]}, tags=["models"])
-@needs(Scope.READ)
-async def models(services: ServicesOf) -> JSONResponse:
-    """List the versions that answer now."""
-    forecaster, recommender, policies = await asyncio.gather(
-        services.forecaster.describe.remote(),
-        services.recommender.describe.remote(),
-        services.policy.describe.remote(),
-    )
-    served = [forecaster, recommender, *policies]
-    return JSONResponse({"version": version_of("restock"), "models": [model.to_json() for model in served]})
 
 
 @router.get("/healthz", response_model=schemas.HealthAnswer, tags=["health"])

@@ -33,7 +33,7 @@ CALLS = [
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    limits = ("serve.request_timeout_s=20", "serve.max_body_bytes=10000", "serve.num_replicas=2")
+    limits = ("serve.request_timeout_s=300", "serve.max_body_bytes=10000", "serve.num_replicas=2")
     return make_home(tmp_path_factory.mktemp("shop"), overrides=limits)
 
 
@@ -161,7 +161,13 @@ def test_concurrent_requests_all_get_their_own_answer(service: ServiceHandle) ->
     assert all(asked == answered for asked, answered in answers)
 
 
-def test_new_models_take_over_without_a_failed_request(home: Home, service: ServiceHandle) -> None:
+def replica_pids() -> set[int]:
+    children = psutil.Process().children(recursive=True)
+    return {child.pid for child in children if "ray::ServeReplica" in "".join(child.cmdline())}
+
+
+def test_releases_go_live_or_are_refused_without_a_failed_request(home: Home, service: ServiceHandle) -> None:
+    """A good version, a broken one and a roll-back, while others ask for plans."""
     outcomes: list[tuple[int, str]] = []
     done = threading.Event()
 
@@ -169,22 +175,37 @@ def test_new_models_take_over_without_a_failed_request(home: Home, service: Serv
         with httpx.Client(base_url=service.url, timeout=30) as client:
             while not done.is_set():
                 response = client.post("/v1/order-plans", json=PLAN)
-                versions = response.json().get("model_versions", {})
-                outcomes.append((response.status_code, f"{versions.get('forecaster')} {len(versions)}"))
+                outcomes.append((response.status_code, response.json().get("model_versions", {}).get("forecaster")))
 
-    with ThreadPoolExecutor(2) as pool:
+    def release(verb: str, **body: str) -> httpx.Response:
+        return httpx.post(f"{service.url}/v1/models/{verb}", json={"name": "forecaster", **body}, timeout=300)
+
+    replicas = replica_pids()
+    good, broken = publish_forecaster(home, seed=1), publish_forecaster(home, seed=2)
+    home.store.promote("forecaster", "v0001")
+    (weights,) = home.store.load("forecaster", broken).folder.glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:100])
+    with ThreadPoolExecutor(2) as pool, contextlib.ExitStack() as stack:
+        stack.callback(done.set)
         asking = [pool.submit(ask) for _ in range(2)]
         time.sleep(1)
-        version = publish_forecaster(home, seed=1)
-        service.refresh()
-        deadline = time.monotonic() + 30
-        while outcomes[-1][1] != f"{version} 2" and time.monotonic() < deadline:
-            time.sleep(0.2)
+        promoted = release("promote", version=good)
+        refused = release("promote", version=broken)
+        time.sleep(1)
+        returned = release("roll-back")
+        time.sleep(1)
         done.set()
         for future in asking:
             future.result()
+    assert replica_pids() == replicas, "models are swapped in running replicas"
+    assert promoted.json()["version"] == good
+    assert returned.json()["version"] == "v0001"
+    assert_problem(refused, 409)
+    assert f"{good} goes on serving" in refused.json()["detail"]
     assert {status for status, _ in outcomes} == {200}
-    assert [outcomes[0][1], outcomes[-1][1]] == ["v0001 2", "v0002 2"]
+    served = [version for _, version in outcomes]
+    assert (served[0], served[-1]) == ("v0001", "v0001")
+    assert set(served) == {"v0001", good}
 
 
 def test_a_new_category_policy_is_served_after_a_refresh(home: Home, service: ServiceHandle) -> None:

@@ -9,12 +9,13 @@ from databases import PostgresServer, memory_folder, running_postgres
 from serving_home import Home, make_home
 from starlette.testclient import TestClient
 
-from cluster.config import load_settings
+from cluster.config import Settings, load_settings
 from serve.database import Database, open_database
+from serve.golden import check_release
+from serve.handles import Services
 from serve.ingress import make_api
-from serve.layout import LocalReplicas
-from serve.releases import serving_versions
-from serve.routes.context import Services
+from serve.layout import LocalReplicas, Versions
+from serve.releases import Releases, serving_versions
 
 
 @pytest.fixture(scope="session")
@@ -23,15 +24,31 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 
 @pytest.fixture(scope="session")
-def services(home: Home) -> Services:
-    replicas = LocalReplicas(home.settings)
-    asyncio.run(replicas.reconfigure(serving_versions(home.settings)))
+def replicas(home: Home) -> LocalReplicas:
+    made = LocalReplicas(home.settings)
+    asyncio.run(made.reconfigure(serving_versions(home.settings)))
+    return made
+
+
+@pytest.fixture(scope="session")
+def services(replicas: LocalReplicas) -> Services:
     return replicas.services
 
 
 @pytest.fixture(scope="session")
-def client(home: Home, services: Services) -> Iterator[TestClient]:
-    with TestClient(make_api(services, settings=home.settings), raise_server_exceptions=False) as client:
+def releases(home: Home, replicas: LocalReplicas) -> Releases:
+    """Changes what the replicas of this process serve."""
+
+    def deploy(settings: Settings, versions: Versions) -> None:
+        asyncio.run(replicas.reconfigure(versions))
+
+    return Releases(home.settings, check=check_release, deploy=deploy)
+
+
+@pytest.fixture(scope="session")
+def client(home: Home, services: Services, releases: Releases) -> Iterator[TestClient]:
+    api = make_api(services, settings=home.settings, releases=releases)
+    with TestClient(api, raise_server_exceptions=False) as client:
         assert client.get("/readyz").status_code == 200
         yield client
 

@@ -16,8 +16,9 @@ from cluster.config import Settings
 from serve.access.roles import Role
 from serve.access.tokens import TokenBook
 from serve.database import open_database
+from serve.handles import Services
 from serve.ingress import make_api
-from serve.routes.context import Services
+from serve.releases import Releases
 
 FEW = settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 # A body of the right form may name what this shop does not have: a documented 422 or 409. And schemathesis takes our
@@ -39,8 +40,10 @@ def token(closed_settings: Settings) -> str:
 
 
 @pytest.fixture(scope="module")
-def schema(services: Services, closed_settings: Settings) -> BaseSchema:
-    return schemathesis.openapi.from_asgi("/openapi.json", make_api(services, settings=closed_settings))
+def schema(services: Services, releases: Releases, closed_settings: Settings) -> BaseSchema:
+    return schemathesis.openapi.from_asgi(
+        "/openapi.json", make_api(services, settings=closed_settings, releases=releases)
+    )
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])

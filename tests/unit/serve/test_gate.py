@@ -27,10 +27,11 @@ from serve.access.roles import Role
 from serve.access.tokens import Token, TokenBook
 from serve.database import DatabaseDownError, open_database
 from serve.guard import Limits, guard_api
+from serve.handles import Services
 from serve.ingress import make_api
 from serve.log import JsonLines
-from serve.routes import state
-from serve.routes.context import Services
+from serve.releases import Releases
+from serve.routes import models, state
 
 ALL = "viewer planner operator service"
 # The authorisation table: what each role may call. A route that is not here fails the test below.
@@ -41,6 +42,8 @@ TABLE = {
     ("POST", "/v1/forecasts"): ALL,
     ("POST", "/v1/order-plans"): ALL,
     ("GET", "/v1/models"): "viewer planner operator",
+    ("POST", "/v1/models/promote"): "operator",
+    ("POST", "/v1/models/roll-back"): "operator",
     ("GET", "/metrics"): "viewer planner operator",
     ("GET", "/healthz"): "anybody",
     ("GET", "/readyz"): "anybody",
@@ -68,9 +71,9 @@ def tokens(book: TokenBook) -> dict[Role, str]:
 
 
 @pytest.fixture(scope="module")
-def closed(settings: Settings, services: Services) -> Iterator[TestClient]:
+def closed(settings: Settings, services: Services, releases: Releases) -> Iterator[TestClient]:
     """The service that asks for tokens."""
-    with TestClient(make_api(services, settings=settings), raise_server_exceptions=False) as client:
+    with TestClient(make_api(services, settings=settings, releases=releases), raise_server_exceptions=False) as client:
         yield client
 
 
@@ -328,7 +331,7 @@ def test_while_the_database_is_down_health_answers_and_strangers_are_told(tokens
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await PlainTextResponse("in")(scope, receive, send)
 
-    routes = [route for route in state.router.routes if isinstance(route, APIRoute)]
+    routes = [route for of in (state, models) for route in of.router.routes if isinstance(route, APIRoute)]
     callers, rates = Callers(Down(), fresh_s=5, stale_s=60), Rates(rate_per_s=0, burst=1)
     client = TestClient(guard_api(app, limits=LIMITS, gate=partial(Gate, routes=routes, callers=callers, rates=rates)))
     problem = assert_problem(client.get("/v1/models", headers=bearer(tokens[Role.VIEWER])), 503)

@@ -278,6 +278,8 @@ class TestService:
             "/v1/forecasts",
             "/v1/order-plans",
             "/v1/models",
+            "/v1/models/promote",
+            "/v1/models/roll-back",
             "/healthz",
             "/readyz",
             "/metrics",

@@ -1,6 +1,7 @@
 """What the application says before it starts, and of what stopped it."""
 
 import socket
+from typing import Any
 
 import pytest
 from serving_home import CATEGORIES, Home, make_home, publish_policy
@@ -8,8 +9,9 @@ from serving_home import CATEGORIES, Home, make_home, publish_policy
 from cluster.artifacts import slug_of
 from cluster.config import load_settings
 from cluster.errors import ArtifactError, ConfigError, DataError
-from serve.app import failure_of, start
-from serve.cli import example_calls
+from serve.app import build, failure_of, start
+from serve.cli import Follower, example_calls
+from serve.proxy import check_proxy
 from serve.releases import serving_versions
 
 REPORT = """The deployment failed to start 3 times in a row. Error:
@@ -77,6 +79,71 @@ def test_another_reason_is_told_by_its_last_line() -> None:
 def test_a_wrong_key_of_the_service_is_named() -> None:
     with pytest.raises(ConfigError, match=r"serve\.num_replica\b"):
         load_settings(overrides=["serve.num_replica=2"])
+
+
+class Moving:
+    """A service whose champions move; every second release of it fails."""
+
+    def __init__(self) -> None:
+        self.found, self.released = {"forecaster": {"version": "v0001"}}, 0
+
+    def champions(self) -> dict[str, dict[str, str]]:
+        return self.found
+
+    def refresh(self) -> None:
+        self.released += 1
+        if self.released == 2:
+            raise ArtifactError("v0003 cannot be read")
+
+
+def test_moved_champions_are_released_once_and_failures_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    service = Moving()
+    follower = Follower(service)  # type: ignore[arg-type]
+    for version in ("v0001", "v0002", "v0002", "v0003", "v0003", "v0002"):
+        service.found = {"forecaster": {"version": version}}
+        follower.look()
+    assert service.released == 3
+    assert "do not serve: v0003 cannot be read" in capsys.readouterr().out
+
+
+def test_a_proxy_that_came_too_late_is_said(home: Home) -> None:
+    serving = home.settings.serve.model_copy(update={"proxy": "haproxy"})
+    with pytest.raises(ConfigError, match="RAY_SERVE_ENABLE_HA_PROXY=1"):
+        check_proxy(serving, is_haproxy=False)
+    check_proxy(serving, is_haproxy=True)
+
+
+def test_autoscaling_goes_into_the_deployment_that_it_names(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_settings(
+        overrides=[
+            f'home="{home.settings.home}"',
+            "serve.num_replicas=2",
+            "serve.autoscaling.forecaster.max_replicas=5",
+            "serve.autoscaling.forecaster.target_ongoing_requests=3",
+        ]
+    )
+    versions = serving_versions(home.settings)
+    made = {deployment.name: deployment for deployment in deployments_of(build(settings, versions, code="x"))}
+    assert made["forecaster"].version == "x"
+    scale = made["forecaster"]._deployment_config.autoscaling_config
+    assert (scale.min_replicas, scale.max_replicas, scale.target_ongoing_requests) == (1, 5, 3)
+    assert {name: each.num_replicas for name, each in made.items() if name != "forecaster"} == dict.fromkeys(
+        ("ingress", "planner", "policy", "recommender"), 2
+    )
+    serving = settings.serve.model_copy(update={"layout": "fused"})
+    fused = deployments_of(build(settings.model_copy(update={"serve": serving}), versions, code="x"))
+    assert [(deployment.name, deployment.user_config) for deployment in fused] == [("ingress", versions)]
+
+
+def deployments_of(application: Any) -> list[Any]:
+    """Deployments of an application, each once."""
+    node = application._bound_deployment
+    found = {node.name: node}
+    for value in [*node.init_args, *node.init_kwargs.values()]:
+        for inner in value.values() if isinstance(value, dict) else [value]:
+            if hasattr(inner, "_bound_deployment"):
+                found |= {each.name: each for each in deployments_of(inner)}
+    return list(found.values())
 
 
 def test_examples_call_routes_that_exist(home: Home) -> None:

@@ -15,12 +15,11 @@ from starlette.testclient import TestClient
 from cluster.dataset import open_dataset
 from serve import schemas
 from serve.deployments.planner import PlannerReplica
-from serve.handles import LocalHandle, PatientHandle
+from serve.handles import LocalHandle, PatientHandle, Services
 from serve.ingress import make_api
 from serve.layout import LocalReplicas
 from serve.popular import popular_items
 from serve.releases import serving_versions
-from serve.routes.context import Services
 from serve.stored_forecasts import ForecastStore
 
 BODY = {"series": [{"item_id": "item-3"}, {"item_id": "item-0"}]}

@@ -9,9 +9,9 @@ from starlette.testclient import TestClient
 
 from cluster.config import Settings, load_settings
 from cluster.errors import ArtifactError, ConflictError, DataError
+from serve.handles import Services
 from serve.ingress import make_api
 from serve.problems import make_problem
-from serve.routes.context import Services
 
 OPEN = load_settings(overrides=["serve.access=development"])
 SECRET = "/home/somebody/models: weights.bin"
