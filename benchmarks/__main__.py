@@ -25,6 +25,8 @@ _PARTS = {
     "nodes",
     "replay_report",
     "rolling_study",
+    "serving_bare",
+    "serving_shop",
 } | _CASES
 
 

@@ -87,6 +87,7 @@ def plan(
     no_drivers: Annotated[
         bool, typer.Option("--no-drivers", help="Do not say what moves demand: a large shop is planned sooner.")
     ] = False,
+    processes: Annotated[int, typer.Option("--processes", min=1, help="Processes that plan a large shop.")] = 1,
     config: ConfigOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
@@ -102,6 +103,7 @@ def plan(
         as_of=day_of(as_of, option="--as-of"),
         files=files,
         with_drivers=not no_drivers,
+        processes=processes,
     )
     made.write(out)
     totals = made.totals

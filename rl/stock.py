@@ -57,6 +57,15 @@ class StockReading:
     is_assumed_S: npt.NDArray[np.bool_]
     notes: tuple[str, ...]
 
+    def take(self, rows: IntArray) -> "StockReading":
+        """Keep the given series; the notes are about all."""
+        return StockReading(
+            state=self.state.take(rows),
+            overdue_S=self.overdue_S[rows],
+            is_assumed_S=self.is_assumed_S[rows],
+            notes=self.notes,
+        )
+
     @property
     def remark_S(self) -> list[str]:
         """What a planner should know of each series; empty for most."""

@@ -47,6 +47,22 @@ def test_drivers_can_be_left_out_and_change_nothing_but_reasons(home: Home) -> N
     assert [PHRASE.sub("", reason) for reason in told["reason"].to_pylist()] == without["reason"].to_pylist()
 
 
+def test_parts_and_processes_change_no_line(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = plan_of(home, with_drivers=False)
+    monkeypatch.setattr("restock.planning._PART_SERIES", 3)
+    dataset = open_dataset(home.settings)
+    parts, forked = (
+        plan_orders(dataset, settings=home.settings, files=PlanFiles(), with_drivers=False, processes=processes)
+        for processes in (1, 2)
+    )
+    assert forked.table.equals(parts.table)
+    assert parts.notes == forked.notes == whole.notes
+    assert parts.table["item_id"].equals(whole.table["item_id"])
+    # Series predicted beside others differ in the last digit.
+    for name in ("forecast_qty", "wish_qty", "money_at_risk"):
+        assert parts.table[name].to_pylist() == pytest.approx(whole.table[name].to_pylist(), abs=1e-3)
+
+
 def test_a_planned_promotion_on_a_channel_without_a_past_is_refused(home: Home, tmp_path: Path) -> None:
     path = tmp_path / "planned.csv"
     path.write_text("item_id,promotion_type,start_on,end_on\nitem-1,display,2024-05-01,2024-05-07\n")
