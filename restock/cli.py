@@ -28,6 +28,7 @@ from restock.reference import list_settings, make_configuration_page
 from restock.train_cli import app as train_app
 from serve.access.cli import app as tokens_app
 from serve.cli import serve_command
+from serve.plans_cli import app as plans_app
 
 app = typer.Typer(
     help="Decide, every day, how much of every product to order.",
@@ -47,6 +48,7 @@ app.add_typer(explain_app, name="explain")
 app.add_typer(models_app, name="models")
 app.add_typer(privacy_app, name="privacy")
 app.add_typer(tokens_app, name="tokens")
+app.add_typer(plans_app, name="plans")
 app.command("bundles")(suggest_bundles)
 app.command("forecast")(forecast_series)
 app.command("monitor")(monitor_command)

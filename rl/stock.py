@@ -7,7 +7,7 @@ Shapes: S series, L periods until arrival.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -85,6 +85,26 @@ def assume_stock(forecast: Forecast, terms: SupplyTerms) -> StockReading:
         overdue_S=none_S,
         is_assumed_S=none_S.astype(bool),
         notes=(STOCK_ASSUMED,),
+    )
+
+
+def with_open_orders(
+    reading: StockReading, open_orders: pa.Table, *, index: SeriesIndex, calendar: Calendar, on_date: date
+) -> StockReading:
+    """The same reading with more orders on their way: what was approved counts, also where the rest is assumed."""
+    on_order_SL, overdue_S, notes = _on_order(
+        open_orders, index=index, calendar=calendar, on_date=on_date, source="open_orders"
+    )
+    num_columns = max(on_order_SL.shape[1], reading.state.on_order_SL.shape[1])
+    both = [
+        np.pad(columns_SL, ((0, 0), (0, num_columns - columns_SL.shape[1])))
+        for columns_SL in (on_order_SL, reading.state.on_order_SL)
+    ]
+    return replace(
+        reading,
+        state=replace(reading.state, on_order_SL=both[0] + both[1]),
+        overdue_S=reading.overdue_S + overdue_S,
+        notes=(*reading.notes, *notes),
     )
 
 

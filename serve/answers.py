@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from cluster.panel import Calendar
 from forecasting.forecast import Forecast
 from rl.inventory import FloatArray
 from rl.orders import OrderLine, OrderPlan
@@ -169,7 +170,8 @@ class PlanQuestion:
     """What a plan is asked for; ``stock`` and ``open_orders`` are tables by ``cluster.schema``.
 
     ``series`` None asks for the first ``limit`` of the dataset, ``stock`` None for the shop's own stock table if it is
-    of that day, else for an assumed opening stock.
+    of that day, else for an assumed opening stock. ``patience_s`` is how long each model may take before it is answered
+    for; None: as long as the settings say.
     """
 
     series: list[tuple[str, str]] | None
@@ -178,17 +180,37 @@ class PlanQuestion:
     stock: pa.Table | None
     open_orders: pa.Table | None
     changes: Changes | None = None
+    patience_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOutline:
+    """What a plan of a day would be of: the series that can be planned, and which history says so.
+
+    Parameters
+    ----------
+    is_new_S
+        Series whose first sale is less old than ``plan.new_item_days``.
+    """
+
+    on_date: date
+    data: str
+    calendar: Calendar
+    item_ids_S: StrArray
+    location_ids_S: StrArray
+    is_new_S: BoolArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanAnswer:
-    """An order plan, and what a reader must know to trust it."""
+    """An order plan, and what a reader must know to trust it; ``is_degraded`` where a model did not answer."""
 
     plan: OrderPlan
     is_fallback_S: BoolArray
     stock_is_assumed: bool
     num_series_left_out: int
     model_versions: dict[str, str]
+    is_degraded: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """JSON form, as ``schemas.OrderPlanAnswer``."""

@@ -27,6 +27,7 @@ from cluster.errors import ConflictError, DataError, InfeasibleOrderError, Stale
 from rl.attention import LineTerms, check_line_quantity
 from serve.audit import Change, record
 from serve.database import Database
+from serve.problems import NotFoundError
 from serve.stock_book import raise_decisions
 from serve.tables import LedgerRow, LineState, OpenOrder, OrderState, PlanLine, PlanRun, RunState, SeriesRecord, Stock
 
@@ -90,8 +91,10 @@ def decide(database: Database, decision: Decision, *, actor: str) -> None:
 
     Raises
     ------
+    NotFoundError
+        If there is no such line.
     DataError
-        If there is no such line, or the decision lacks its reason, quantity or day.
+        If the decision lacks its reason, quantity or day.
     ConflictError
         If the line has changed since, cannot go there from where it is, or its series got another order.
     StaleInputError
@@ -165,7 +168,7 @@ def order_id_of(line_id: str) -> str:
 def _find(session: Session, decision: Decision) -> tuple[PlanLine, PlanRun]:
     line = session.get(PlanLine, decision.line_id, populate_existing=True)
     if line is None:
-        raise DataError(f"no line {decision.line_id!r}; GET /v1/plan-runs/RUN/lines lists a run's lines")
+        raise NotFoundError(f"no line {decision.line_id!r}; GET /v1/plan-runs/RUN/lines lists a run's lines")
     if line.version != decision.version:
         raise _changed_meanwhile(decision)
     run = session.get_one(PlanRun, line.run_id)

@@ -7,13 +7,13 @@ PostgreSQL for the rows that they touch. What the database says is told as a :cl
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, cast
 
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, event
@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 
 from cluster.config import Settings
 from cluster.errors import ConfigError, ConflictError
-from cluster.sources.urls import read_url, shown_url
+from cluster.sources.urls import read_url
 from serve.problems import NotReadyError
 from serve.tables import Table
 
@@ -45,7 +45,7 @@ class DatabaseDownError(NotReadyError):
 
 
 class Database:
-    """Sessions on one database.
+    """Sessions on one database; the first one brings its tables to the form that this code knows.
 
     Parameters
     ----------
@@ -57,11 +57,7 @@ class Database:
 
     def __init__(self, url: sqlalchemy.URL, *, timeout_s: float) -> None:
         self.engine = _make_engine(url, timeout_s=timeout_s)
-
-    @cached_property
-    def is_sqlite(self) -> bool:
-        """Whether this is SQLite."""
-        return self.engine.dialect.name == "sqlite"
+        self._is_current = False
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -69,11 +65,15 @@ class Database:
 
         Raises
         ------
+        ConfigError
+            If the database was made by a newer Restock.
         DatabaseDownError
             If the database does not answer.
         """
-        with _told(), Session(self.engine) as session:
-            yield session
+        with _told():
+            self._bring_up_to_date()
+            with Session(self.engine) as session:
+                yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
@@ -86,8 +86,16 @@ class Database:
         ConflictError
             If another writer was first.
         """
-        with _told(), Session(self.engine.execution_options(is_write=True)) as session, session.begin():
-            yield session
+        with _told():
+            self._bring_up_to_date()
+            with Session(self.engine.execution_options(is_write=True)) as session, session.begin():
+                yield session
+
+    def _bring_up_to_date(self) -> None:
+        # Several threads may: the database lets one at a time, and the others find nothing left to do.
+        if not self._is_current:
+            _migrate(self.engine)
+            self._is_current = True
 
     def close(self) -> None:
         """Close idle connections."""
@@ -95,14 +103,12 @@ class Database:
 
 
 def open_database(settings: Settings) -> Database:
-    """Open the database of the settings and bring its tables to the form that this code knows.
+    """The database of the settings, which need not answer yet.
 
     Raises
     ------
     ConfigError
-        If the URL cannot be used, or the database was made by a newer Restock.
-    DatabaseDownError
-        If it does not answer.
+        If the URL cannot be used.
     """
     text = settings.serve.database_url or f"sqlite:///{(settings.home / 'restock.db').absolute()}"
     url, _ = read_url(text, key=_KEY)
@@ -110,40 +116,27 @@ def open_database(settings: Settings) -> Database:
         raise ConfigError(f"{_KEY}: {url.get_backend_name()} is not supported; use SQLite or PostgreSQL")
     if url.get_backend_name() == "sqlite":
         _make_folder(url)
-    database = Database(url, timeout_s=settings.serve.database_timeout_s)
-    try:
-        migrate(database)
-    except BaseException as error:
-        database.close()
-        if isinstance(error, DatabaseDownError):
-            raise DatabaseDownError(
-                f"{_KEY}: {shown_url(text)} does not answer; start it, or correct the URL"
-            ) from error
-        raise
-    return database
+    return Database(url, timeout_s=settings.serve.database_timeout_s)
 
 
-def migrate(database: Database) -> None:
-    """Run the steps that the database has not seen; several processes may ask at once.
-
-    Raises
-    ------
-    ConfigError
-        If the database has seen steps that this code does not know.
-    """
+def _migrate(engine: Engine) -> None:
+    """Run the steps that the database has not seen."""
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
-    with _told(), database.engine.execution_options(is_write=True).begin() as connection:
-        if not database.is_sqlite:
+    head = ScriptDirectory.from_config(config).get_current_head()
+    with engine.connect() as connection:
+        if MigrationContext.configure(connection).get_current_revision() == head:
+            return
+    with engine.execution_options(is_write=True).begin() as connection:
+        if engine.dialect.name == "postgresql":
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")
         except CommandError as error:
-            known = ScriptDirectory.from_config(config).get_current_head()
             raise ConfigError(
-                f"{_KEY}: the database was made by a newer Restock ({error}; this one knows steps up to {known}); "
+                f"{_KEY}: the database was made by a newer Restock ({error}; this one knows steps up to {head}); "
                 "install that version, or point to another database"
             ) from error
 

@@ -4,7 +4,8 @@ Routes: ``serve.routes``. Errors: ``serve.problems``. Size, time, headers, log: 
 model and no torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version as version_of
 from typing import Any
@@ -17,17 +18,20 @@ from cluster.config import Settings
 from cluster.privacy import open_user_ids
 from serve.access.entrance import admit
 from serve.access.roles import document_access
-from serve.database import open_database
+from serve.database import Database, open_database
+from serve.foreman import Foreman
 from serve.guard import Limits, guard_api
 from serve.handles import PatientHandle, Services
+from serve.last_state import LastState
 from serve.layout import LocalReplicas
 from serve.log import write_to_output
 from serve.metrics import Measured
 from serve.problems import add_problem_handlers, document_problems
 from serve.releases import Releases
-from serve.routes import answers, models, state
+from serve.routes import answers, models, plans, state, stock
+from serve.routes.context import Planning
 
-_ROUTES = (answers, models, state)
+_ROUTES = (answers, models, plans, stock, state)
 _DESCRIPTION = """
 How much of every product to order, what will sell, and what sells to whom.
 
@@ -106,8 +110,16 @@ def make_api(
     ingresses
         Handle of the ingress itself, where it has replicas in other processes.
     """
-    api = _Api(title="Restock", version=version_of("restock"), description=_DESCRIPTION, redoc_url=None)
     database = open_database(settings)
+    planning = _make_planning(services, database, settings)
+    api = _Api(
+        title="Restock",
+        version=version_of("restock"),
+        description=_DESCRIPTION,
+        redoc_url=None,
+        lifespan=partial(_working, planning),
+    )
+    api.state.planning = planning
     api.state.database = database
     api.state.services = services
     api.state.releases = releases
@@ -121,3 +133,23 @@ def make_api(
     gate = partial(admit, routes=api.served, database=database, settings=settings)
     limits = Limits(max_body_bytes=settings.serve.max_body_bytes, timeout_s=settings.serve.request_timeout_s)
     return guard_api(api, limits=limits, gate=gate)
+
+
+def _make_planning(services: Services, database: Database, settings: Settings) -> Planning:
+    return Planning(
+        settings=settings,
+        database=database,
+        foreman=Foreman(database, services.planner, settings=settings.plan),
+        last_state=LastState(database),
+    )
+
+
+@asynccontextmanager
+async def _working(planning: Planning, _: FastAPI) -> AsyncIterator[None]:
+    """Work on plan runs for as long as requests are answered."""
+    planning.foreman.start()
+    try:
+        yield
+    finally:
+        await planning.foreman.stop()
+        planning.database.close()

@@ -17,11 +17,11 @@ from cluster.errors import ConflictError, RestockError
 from cluster.panel import IntArray
 from cluster.schema import Col
 from serve.answers import PlanAnswer, PlanQuestion
-from serve.database import Database
+from serve.database import Database, DatabaseDownError
 from serve.history import SeriesKey
 from serve.plan_rows import PlannedChunk
 from serve.problems import NotReadyError
-from serve.runs import ClaimedRun, RunLostError, claim_run, fail_run, finish_run, keep_chunk
+from serve.runs import ClaimedRun, RunLostError, claim_run, fail_run, finish_run, keep_chunk, release_run
 
 Planner = Callable[[PlanQuestion], PlanAnswer]
 _log = logging.getLogger("restock.serve")
@@ -37,8 +37,8 @@ def work_on_run(
 ) -> str | None:
     """Compute the run asked for, else the oldest that waits; its id, or None if nothing waits.
 
-    What makes the plan impossible fails the run, with the reason. A database or a model that does not answer leaves it
-    to whoever comes after the lease.
+    What makes the plan impossible fails the run, with the reason. If a model does not answer, the run waits again; if
+    the database does not, it waits for the end of the lease.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def work_on_run(
     if run is None:
         return None
     try:
-        inputs = _ChunkInputs(run, num_series=settings.chunk_series)
+        inputs = _ChunkInputs(run, settings=settings)
         for start in range(run.num_planned, len(run.seen), settings.chunk_series):
             answer = planner(inputs.question(start))
             _check_models(run, answer)
@@ -58,6 +58,7 @@ def work_on_run(
     except RunLostError as lost:
         _log.info("%s", lost)
     except NotReadyError:
+        _release(database, run)
         raise
     except RestockError as error:
         fail_run(database, run, failure=str(error))
@@ -67,12 +68,21 @@ def work_on_run(
     return run.run_id
 
 
+def _release(database: Database, run: ClaimedRun) -> None:
+    try:
+        release_run(database, run)
+    except DatabaseDownError as error:
+        _log.warning("run %s waits for the end of its lease: %s", run.run_id, error)
+
+
 class _ChunkInputs:
     """A run's tables, sorted out by the chunk that each row belongs to."""
 
-    def __init__(self, run: ClaimedRun, *, num_series: int) -> None:
+    def __init__(self, run: ClaimedRun, *, settings: PlanSettings) -> None:
         self._run = run
-        self._num_series = num_series
+        self._num_series = settings.chunk_series
+        # Nobody waits at the other end: until another worker would take the run over.
+        self._patience_s = settings.lease_s
         self._keys = [(row.item_id, row.location_id) for row in run.seen]
         position_of = {key: position for position, key in enumerate(self._keys)}
         self._stock = None if run.stock is None else (run.stock, self._chunk_R(run.stock, position_of))
@@ -88,6 +98,7 @@ class _ChunkInputs:
             as_of=self._run.on_date,
             stock=None if self._stock is None else _rows_of(*self._stock, chunk),
             open_orders=_rows_of(*self._open_orders, chunk),
+            patience_s=self._patience_s,
         )
 
     def _chunk_R(self, table: pa.Table, position_of: dict[SeriesKey, int]) -> IntArray:
@@ -109,6 +120,8 @@ def _chunk_of(answer: PlanAnswer) -> PlannedChunk:
 
 def _check_models(run: ClaimedRun, answer: PlanAnswer) -> None:
     """Refuse a chunk of other models than the run is keyed by: half a plan of each would be neither's."""
+    if answer.is_degraded:
+        raise NotReadyError(f"run {run.run_id}: a model does not answer, and stored plans are made of no fallback")
     models = run.sources.get("models", {})
     other = sorted(name for name, version in answer.model_versions.items() if models.get(name) != version)
     if other:

@@ -34,6 +34,13 @@ class UnknownSeriesError(DataError):
     title = "Unknown series"
 
 
+class NotFoundError(DataError):
+    """What the request speaks of is not there."""
+
+    http_status = 404
+    title = "Not found"
+
+
 class NotReadyError(RestockError):
     """A part of the service does not answer."""
 

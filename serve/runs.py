@@ -23,11 +23,12 @@ from sqlalchemy.orm import Session
 
 from cluster.artifacts import digest_of
 from cluster.config import PlanSettings
-from cluster.errors import ConflictError, DataError
+from cluster.errors import ConflictError
 from serve.audit import Change, record
 from serve.database import Database, insert_first, insert_missing
 from serve.history import SeriesKey
 from serve.plan_rows import PlannedChunk, SeenSeries, make_rows
+from serve.problems import NotFoundError
 from serve.stock_book import Book
 from serve.tables import LedgerRow, PlanLine, PlanRun, RunInput, RunState, SeriesRecord
 
@@ -201,12 +202,21 @@ def fail_run(database: Database, run: ClaimedRun, *, failure: str) -> None:
             record(session, [change], actor=run.worker)
 
 
+def release_run(database: Database, run: ClaimedRun) -> None:
+    """Let others go on with a run at once; nothing if it is not this worker's any more."""
+    values = {"state": RunState.QUEUED, "worker": None, "lease_until": None}
+    with database.writing() as session:
+        if _move(session, run.run_id, values, given=[RunState.RUNNING], worker=run.worker):
+            change = _run_change("release", run.run_id, before=RunState.RUNNING, after=RunState.QUEUED)
+            record(session, [change], actor=run.worker)
+
+
 def cancel_run(database: Database, run_id: str, *, actor: str, reason: str) -> None:
     """End a run that is not done; its worker stops at its next step.
 
     Raises
     ------
-    DataError
+    NotFoundError
         If there is no such run.
     ConflictError
         If it has ended already.
@@ -215,7 +225,7 @@ def cancel_run(database: Database, run_id: str, *, actor: str, reason: str) -> N
     with database.writing() as session:
         state = session.scalar(select(PlanRun.state).where(PlanRun.run_id == run_id))
         if state is None:
-            raise DataError(f"no run {run_id!r}; GET /v1/plan-runs lists them")
+            raise NotFoundError(f"no run {run_id!r}; GET /v1/plan-runs lists them")
         if not _move(session, run_id, values, given=[RunState.QUEUED, RunState.RUNNING]):
             raise ConflictError(f"run {run_id!r} is not waiting or running any more; there is nothing to cancel")
         change = _run_change("cancel", run_id, before=state, after=RunState.CANCELLED, reason=reason)

@@ -34,23 +34,24 @@ Day = Annotated[date, BeforeValidator(_iso_day)]
 Level = Annotated[float, Field(strict=True, gt=0, lt=1, allow_inf_nan=False)]
 
 
-class _Request(BaseModel):
+class RequestBody(BaseModel):
     """A misspelt key is an error, and nothing changes after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _Answer(BaseModel):
+class AnswerBody(BaseModel):
     """Documents an answer; the tests check answers against it."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-def _example(value: dict[str, Any]) -> ConfigDict:
+def example(value: dict[str, Any]) -> ConfigDict:
+    """Configuration of a request with an example for its documentation."""
     return ConfigDict(json_schema_extra={"examples": [value]})
 
 
-class Series(_Request):
+class Series(RequestBody):
     """One item at one location."""
 
     item_id: Id
@@ -65,7 +66,7 @@ AsOf = Annotated[
 ]
 
 
-class PromotionRow(_Request):
+class PromotionRow(RequestBody):
     """A promotion that is planned and that history does not know of."""
 
     item_id: Id
@@ -99,10 +100,10 @@ LateOrders = Annotated[
 ]
 
 
-class ForecastRequest(_Request):
+class ForecastRequest(RequestBody):
     """Which series to forecast, how far and at which quantile levels."""
 
-    model_config = _example(
+    model_config = example(
         {"series": [{"item_id": "1082185", "location_id": "main"}], "horizon": 7, "levels": [0.1, 0.5, 0.9]}
     )
 
@@ -119,7 +120,7 @@ class ForecastRequest(_Request):
     late_orders: LateOrders = []
 
 
-class SeriesForecast(_Answer):
+class SeriesForecast(AnswerBody):
     """Demand of one series, units per period; quantile rows have one entry per level."""
 
     item_id: str
@@ -131,7 +132,7 @@ class SeriesForecast(_Answer):
     ]
 
 
-class ForecastAnswer(_Answer):
+class ForecastAnswer(AnswerBody):
     """Forecasts of all requested series, in the order of the request."""
 
     as_of: date
@@ -145,14 +146,14 @@ class ForecastAnswer(_Answer):
     series: list[SeriesForecast]
 
 
-class RecommendationQuery(_Request):
+class RecommendationQuery(RequestBody):
     """For whom, and how many."""
 
     user_id: Annotated[Id, Field(description="customer", examples=["1"])]
     k: Annotated[int, Field(ge=1, le=MAX_ITEMS, description="items to recommend")] = 10
 
 
-class LiveEventRow(_Request):
+class LiveEventRow(RequestBody):
     """One thing that a user did."""
 
     item_id: Id
@@ -164,16 +165,16 @@ class LiveEventRow(_Request):
     ] = None
 
 
-class EventsRequest(_Request):
+class EventsRequest(RequestBody):
     """What one user did just now."""
 
-    model_config = _example({"user_id": "1", "events": [{"item_id": "1082185", "event_type": "cart"}]})
+    model_config = example({"user_id": "1", "events": [{"item_id": "1082185", "event_type": "cart"}]})
 
     user_id: Id
     events: Annotated[list[LiveEventRow], Field(min_length=1, max_length=MAX_ITEMS)]
 
 
-class EventsAnswer(_Answer):
+class EventsAnswer(AnswerBody):
     """How many of the events are kept."""
 
     user_id: str
@@ -182,7 +183,7 @@ class EventsAnswer(_Answer):
     ]
 
 
-class RecommendedItem(_Answer):
+class RecommendedItem(AnswerBody):
     """One item, best first."""
 
     item_id: str
@@ -190,21 +191,21 @@ class RecommendedItem(_Answer):
     reason: Annotated[str, Field(description="why this item")]
 
 
-class Interest(_Answer):
+class Interest(AnswerBody):
     """A category that a user is interested in."""
 
     category_id: str
     share: Annotated[float, Field(description="expected share of what the user does next")]
 
 
-class DueItem(_Answer):
+class DueItem(AnswerBody):
     """An item that a user has bought and may need again."""
 
     item_id: str
     probability: Annotated[float, Field(description="chance that it is bought within due_within_days")]
 
 
-class RecommendationAnswer(_Answer):
+class RecommendationAnswer(AnswerBody):
     """What one user is likely to want next."""
 
     user_id: str
@@ -219,7 +220,7 @@ class RecommendationAnswer(_Answer):
     due_within_days: Annotated[int | None, Field(description="null: the model was stored without intervals")]
 
 
-class VisitEvent(_Request):
+class VisitEvent(RequestBody):
     """One thing that a visitor did."""
 
     item_id: Id
@@ -227,17 +228,17 @@ class VisitEvent(_Request):
     occurred_at: Annotated[AwareDatetime, Field(description="when, with its time zone")]
 
 
-class IntentRequest(_Request):
+class IntentRequest(RequestBody):
     """A visit so far."""
 
-    model_config = _example(
+    model_config = example(
         {"events": [{"item_id": "1082185", "event_type": "view", "occurred_at": "2018-01-02T10:00:00Z"}]}
     )
 
     events: Annotated[list[VisitEvent], Field(min_length=1, max_length=MAX_EVENTS, description="in any order")]
 
 
-class IntentAnswer(_Answer):
+class IntentAnswer(AnswerBody):
     """How likely the visit ends in a purchase."""
 
     probability: Annotated[
@@ -267,10 +268,10 @@ class OpenOrderRow(Series):
     expected_on: Annotated[Day, Field(description="on the shelf at the start of this day")]
 
 
-class OrderPlanRequest(_Request):
+class OrderPlanRequest(RequestBody):
     """Which series to plan, from which stock."""
 
-    model_config = _example(
+    model_config = example(
         {
             "series": [{"item_id": "1082185", "location_id": "main"}],
             "stock": [{"item_id": "1082185", "location_id": "main", "on_hand_qty": 12}],
@@ -308,7 +309,7 @@ class OrderPlanRequest(_Request):
         return self
 
 
-class LedgerRow(_Answer):
+class LedgerRow(AnswerBody):
     """One step from the wish to the quantity."""
 
     reason: Annotated[str, Field(description="rule that made this change")]
@@ -316,7 +317,7 @@ class LedgerRow(_Answer):
     sentence: str
 
 
-class PlanLine(_Answer):
+class PlanLine(AnswerBody):
     """What to order of one series, and why; also where nothing is ordered. Money in account currency."""
 
     item_id: str
@@ -340,7 +341,7 @@ class PlanLine(_Answer):
     ledger: list[LedgerRow]
 
 
-class OrderPlanAnswer(_Answer):
+class OrderPlanAnswer(AnswerBody):
     """The order lines of one day."""
 
     as_of: date
@@ -353,7 +354,7 @@ class OrderPlanAnswer(_Answer):
     lines: list[PlanLine]
 
 
-class ServedModel(_Answer):
+class ServedModel(AnswerBody):
     """One model version that answers now."""
 
     name: str
@@ -363,7 +364,7 @@ class ServedModel(_Answer):
     trained_until_on: Annotated[date, Field(description="first day that the model has not seen")]
 
 
-class ModelsAnswer(_Answer):
+class ModelsAnswer(AnswerBody):
     """The versions that answer now."""
 
     version: Annotated[str, Field(description="version of Restock")]
@@ -382,26 +383,26 @@ ModelName = Annotated[
 Why = Annotated[str, Field(strict=True, max_length=500, description="kept in the history of the alias")]
 
 
-class PromoteRequest(_Request):
+class PromoteRequest(RequestBody):
     """Which version is to serve."""
 
-    model_config = _example({"name": "forecaster", "version": "v0002", "reason": "less bias on the last four weeks"})
+    model_config = example({"name": "forecaster", "version": "v0002", "reason": "less bias on the last four weeks"})
 
     name: ModelName
     version: Annotated[str, Field(strict=True, pattern=r"^v\d{4,9}$", description="a stored version")]
     reason: Why = ""
 
 
-class RollBackRequest(_Request):
+class RollBackRequest(RequestBody):
     """Which model is to go back to its champion of before."""
 
-    model_config = _example({"name": "forecaster", "reason": "stockouts since the swap"})
+    model_config = example({"name": "forecaster", "reason": "stockouts since the swap"})
 
     name: ModelName
     reason: Why = ""
 
 
-class PromotionAnswer(_Answer):
+class PromotionAnswer(AnswerBody):
     """The champion has moved, and serves."""
 
     name: str
@@ -410,27 +411,27 @@ class PromotionAnswer(_Answer):
     kind: Literal["promote", "roll_back"]
 
 
-class HealthAnswer(_Answer):
+class HealthAnswer(AnswerBody):
     """The process answers."""
 
     status: str
 
 
-class ReadyAnswer(_Answer):
+class ReadyAnswer(AnswerBody):
     """Every model has answered a real question."""
 
     status: str
     checks: dict[str, str]
 
 
-class ProblemError(_Answer):
+class ProblemError(AnswerBody):
     """One thing that is wrong with a request."""
 
     pointer: str
     detail: str
 
 
-class Problem(_Answer):
+class Problem(AnswerBody):
     """RFC 9457 problem details."""
 
     type: str

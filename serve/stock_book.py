@@ -9,19 +9,21 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
-from sqlalchemy import delete, func, insert, select, tuple_, update
+from sqlalchemy import Select, delete, func, insert, inspect, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from cluster.errors import ConflictError, DataError, StaleInputError
-from cluster.schema import OPEN_ORDERS, STOCK, Col
+from cluster.schema import OPEN_ORDERS, STOCK
 from serve.audit import Change, record
 from serve.database import lock_book
 from serve.history import SeriesKey
+from serve.problems import NotFoundError
 from serve.tables import LineState, Movement, OpenOrder, OrderState, PlanLine, SeriesRecord, Stock
 
+Row = TypeVar("Row", SeriesRecord, OpenOrder, Stock)
 _KEYS_AT_A_TIME = 400
 _DUST = 1e-9
 SALE, RECEIPT = "sale", "receipt"
@@ -84,6 +86,8 @@ class Book:
 
     Parameters
     ----------
+    counted_on
+        Day of the latest count of any series; None where nobody has counted yet.
     stock
         By ``cluster.schema.STOCK``; None where nobody has counted yet.
     open_orders
@@ -94,33 +98,27 @@ class Book:
         Series that are left alone, and until when.
     """
 
+    counted_on: date | None
     stock: pa.Table | None
     open_orders: pa.Table
     num_decisions: dict[SeriesKey, int]
     snoozed_until: dict[SeriesKey, date]
 
-    @property
-    def counted_on(self) -> date | None:
-        """Day of the latest count; None where nobody has counted."""
-        return None if self.stock is None else max(self.stock[Col.SNAPSHOT_ON].to_pylist())
 
-
-def read_book(session: Session) -> Book:
-    """Read stock and open orders, sorted by series."""
+def read_book(session: Session, keys: Sequence[SeriesKey] | None = None) -> Book:
+    """Read stock and open orders, of all series or of some, sorted by series."""
     # The numbers first: an order that is decided meanwhile is then seen without its number, and refuses approval.
-    records = session.scalars(select(SeriesRecord)).all()
-    orders = session.execute(
-        select(
-            OpenOrder.open_order_id, OpenOrder.item_id, OpenOrder.location_id, OpenOrder.open_qty, OpenOrder.expected_on
-        )
-        .where(OpenOrder.state == OrderState.OPEN)
-        .order_by(OpenOrder.item_id, OpenOrder.location_id, OpenOrder.open_order_id)
-    ).all()
-    columns = (Stock.item_id, Stock.location_id, Stock.on_hand_qty, Stock.reserved_qty, Stock.backorder_qty)
-    stock = session.execute(select(*columns, Stock.counted_on).order_by(Stock.item_id, Stock.location_id)).all()
+    records = _select(session, select(SeriesRecord), SeriesRecord, keys=keys)
+    names = ("open_order_id", "item_id", "location_id", "open_qty", "expected_on")
+    is_open = OpenOrder.state == OrderState.OPEN
+    orders = _select(session, select(OpenOrder).where(is_open), OpenOrder, keys=keys)
+    counted_on = session.scalar(select(func.max(Stock.counted_on)))
+    stock = _select(session, select(Stock), Stock, keys=keys)
+    stock_names = ("item_id", "location_id", "on_hand_qty", "reserved_qty", "backorder_qty", "counted_on")
     return Book(
-        stock=_table(stock, STOCK) if stock else None,
-        open_orders=_table(orders, OPEN_ORDERS),
+        counted_on=counted_on,
+        stock=None if counted_on is None else _table(stock, stock_names, STOCK),
+        open_orders=_table(orders, names, OPEN_ORDERS),
         num_decisions={(row.item_id, row.location_id): row.num_decisions for row in records},
         snoozed_until={(row.item_id, row.location_id): row.snoozed_until for row in records if row.snoozed_until},
     )
@@ -171,8 +169,8 @@ def book_receipts(session: Session, receipts: Sequence[Received], *, actor: str,
 
     Raises
     ------
-    DataError
-        If an order is unknown.
+    NotFoundError
+        If there is no such order.
     ConflictError
         If it is not open any more.
     """
@@ -321,7 +319,7 @@ def _replace_orders(session: Session, given: Sequence[Ordered], *, is_complete: 
 def _open_order(session: Session, open_order_id: str) -> OpenOrder:
     order = session.get(OpenOrder, open_order_id, with_for_update=True, populate_existing=True)
     if order is None:
-        raise DataError(f"no order {open_order_id!r}; GET /v1/open-orders lists those that are open")
+        raise NotFoundError(f"no order {open_order_id!r}; GET /v1/open-orders lists those that are open")
     if order.state != OrderState.OPEN:
         raise ConflictError(f"order {open_order_id!r} is {order.state}; nothing of it is still to come")
     return order
@@ -351,12 +349,18 @@ def _totals(session: Session) -> dict[str, Any]:
 
 
 def _rows_of(session: Session, keys: set[SeriesKey]) -> list[Stock]:
-    pair = tuple_(Stock.item_id, Stock.location_id)
-    return [
-        row
-        for part in _parts(sorted(keys))
-        for row in session.scalars(select(Stock).where(pair.in_(part)).order_by(Stock.item_id, Stock.location_id))
-    ]
+    return _select(session, select(Stock), Stock, keys=sorted(keys))
+
+
+def _select(
+    session: Session, statement: Select[Any], table: type[Row], *, keys: Sequence[SeriesKey] | None
+) -> list[Row]:
+    """Rows of all series, or of some, sorted by series and key."""
+    in_order = statement.order_by(table.item_id, table.location_id, *inspect(table).primary_key)
+    if keys is None:
+        return list(session.scalars(in_order))
+    pair = tuple_(table.item_id, table.location_id)
+    return [row for part in _parts(sorted(keys)) for row in session.scalars(in_order.where(pair.in_(part)))]
 
 
 def _parts(keys: list[SeriesKey]) -> Iterable[list[SeriesKey]]:
@@ -372,8 +376,9 @@ def _check_distinct(names: Sequence[object], *, what: str) -> None:
             raise DataError(f"{what} {name!r} is named twice; send one row of it")
 
 
-def _table(rows: Sequence[Any], schema: pa.Schema) -> pa.Table:
-    columns = zip(*rows, strict=True) if rows else ([] for _ in schema)
-    return pa.table(
-        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
-    )
+def _table(rows: Sequence[Any], names: Sequence[str], schema: pa.Schema) -> pa.Table:
+    columns = {
+        field.name: pa.array([getattr(row, name) for row in rows], field.type)
+        for name, field in zip(names, schema, strict=True)
+    }
+    return pa.table(columns, schema=schema)

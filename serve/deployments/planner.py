@@ -11,52 +11,31 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from cluster.config import Settings
 from cluster.dataset import Dataset, open_dataset
 from cluster.errors import DataError
-from cluster.panel import SeriesIndex
-from cluster.schema import Col
+from cluster.schema import OPEN_ORDERS, Col
 from forecasting.forecast import Forecast
 from rl.assumptions import make_supply_terms
 from rl.inventory import FloatArray, InventoryState, SupplyTerms
 from rl.orders import OrderPlan, make_order_plan
 from rl.policies.classical import Newsvendor
-from rl.stock import StockReading, assume_stock, make_inventory_state
-from serve.answers import Changes, PlanAnswer, PlanQuestion, SeriesForecasts, UserRecommendations, Wishes
+from rl.stock import StockReading
+from serve.answers import PlanAnswer, PlanOutline, PlanQuestion, SeriesForecasts, UserRecommendations, Wishes
+from serve.book_view import BookRows, BookView
 from serve.deployments.worker import Worker
 from serve.fallbacks import first_answer
 from serve.handles import PatientHandle
-from serve.history import History, HistoryView, SeriesKey
+from serve.history import History, SeriesKey
 from serve.log import write_to_output
 from serve.metrics import BATCH_SIZE, Measured, meter
+from serve.plan_basis import PlanBasis, dated, starting_stock
 from serve.popular import popular_answer, popular_items
 from serve.problems import NotReadyError
 from serve.stored_forecasts import ForecastStore
 
 _VIEWS_KEPT = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Basis:
-    """The asked series on the asked day, and the terms on which they can be ordered."""
-
-    view: HistoryView
-    on_date: date
-    index: SeriesIndex
-    terms: SupplyTerms
-    assumptions: tuple[str, ...]
-    shop_stock: "_ShopStock | None"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _ShopStock:
-    """The stock tables that were loaded with the dataset."""
-
-    stock: pa.Table
-    open_orders: pa.Table | None
-    counted_on: frozenset[date]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,11 +84,14 @@ class PlannerReplica(Measured):
         UnknownSeriesError, StaleInputError, DataError
             If a series is unknown, a date is out of reach, or a quantity is impossible.
         """
-        basis = await self._worker.run(self._current().basis, question)
+        planning = self._current()
+        basis = await self._worker.run(planning.basis, question)
         meter().observe(BATCH_SIZE, len(basis.index), "planner")
-        forecasts = await self._forecasts(basis, question.changes)
-        reading, is_assumed = await self._worker.run(_reading, basis, question, forecasts.forecast)
-        wishes = await self._wishes(basis, reading.state, forecasts.forecast)
+        forecasts, rows = await asyncio.gather(
+            self._forecasts(basis, question), asyncio.to_thread(planning.book_rows, basis, question)
+        )
+        reading, is_assumed = await self._worker.run(starting_stock, basis, rows, forecasts.forecast)
+        wishes = await self._wishes(basis, question, reading.state, forecasts.forecast)
         plan = await self._worker.run(_order_plan, basis, reading, forecasts, wishes)
         return PlanAnswer(
             plan=plan,
@@ -117,11 +99,23 @@ class PlannerReplica(Measured):
             stock_is_assumed=is_assumed,
             num_series_left_out=0 if question.series is not None else basis.view.panel.num_series - len(basis.index),
             model_versions={"forecaster": forecasts.model_version, **wishes.model_versions},
+            is_degraded=bool(_degraded(forecasts, wishes)),
         )
 
-    async def _forecasts(self, basis: _Basis, changes: Changes | None) -> SeriesForecasts:
-        index, day = basis.index, basis.on_date
-        series = list(zip(index.item_ids_S.tolist(), index.location_ids_S.tolist(), strict=True))
+    async def outline(self, as_of: date | None) -> PlanOutline:
+        """What a plan of a day would be of; the dataset's stock is in the book after that.
+
+        Raises
+        ------
+        StaleInputError
+            If the day is out of reach.
+        DatabaseDownError
+            If the database does not answer.
+        """
+        return await asyncio.to_thread(self._current().outline, as_of)
+
+    async def _forecasts(self, basis: PlanBasis, question: PlanQuestion) -> SeriesForecasts:
+        series, day, changes = basis.series, basis.on_date, question.changes
 
         async def stored() -> SeriesForecasts:
             return await self.stored_forecasts(series, horizon=None, levels=None, as_of=day)
@@ -129,11 +123,13 @@ class PlannerReplica(Measured):
         return await first_answer(
             lambda: self._forecaster.predict.remote(series, horizon=None, levels=None, as_of=day, changes=changes),
             fall_back=None if self._is_strict else stored,
-            patience_s=self._patience_s,
+            patience_s=question.patience_s or self._patience_s,
             what="forecaster",
         )
 
-    async def _wishes(self, basis: _Basis, state: InventoryState, forecast: Forecast) -> Wishes:
+    async def _wishes(
+        self, basis: PlanBasis, question: PlanQuestion, state: InventoryState, forecast: Forecast
+    ) -> Wishes:
         async def textbook() -> Wishes:
             return await self._worker.run(_textbook_wishes, basis, state, forecast)
 
@@ -142,7 +138,7 @@ class PlannerReplica(Measured):
                 basis.index.category_ids_S, state=state, forecast=forecast, terms=basis.terms, as_of=basis.on_date
             ),
             fall_back=None if self._is_strict else textbook,
-            patience_s=self._patience_s,
+            patience_s=question.patience_s or self._patience_s,
             what="policy",
         )
 
@@ -182,11 +178,11 @@ class _Planning:
     def __init__(self, settings: Settings) -> None:
         self.history = History(open_dataset(settings))
         self._settings = settings
-        self._shop_stock = _shop_stock(self.history.dataset)
+        self._book = BookView(settings, self.history.dataset)
         self._terms_at = lru_cache(maxsize=_VIEWS_KEPT)(self._make_terms)
         self._terms_at(None)  # now, so that wrong supply terms stop the start and not a request
         self._forecasts = ForecastStore(settings, data=self.history.digest)
-        self.popular = popular_items(self.history.view_at(None).panel, sold_out=_sold_out(self._shop_stock))
+        self.popular = popular_items(self.history.view_at(None).panel, sold_out=_sold_out(self.history.dataset))
 
     def stored(
         self, series: list[SeriesKey], horizon: int | None, levels: list[float] | None, as_of: date | None
@@ -201,7 +197,7 @@ class _Planning:
         forecast = forecast if levels is None else forecast.at_levels(levels)
         return view.answer(forecast, rows_S=rows_S, model_version=version, is_fallback=True)
 
-    def basis(self, question: PlanQuestion) -> _Basis:
+    def basis(self, question: PlanQuestion) -> PlanBasis:
         """Rows and terms of the asked series."""
         view = self.history.view_at(question.as_of)
         rows_S = np.arange(min(question.limit, view.panel.num_series))
@@ -210,13 +206,38 @@ class _Planning:
             rows_S = view.rows_of(question.series)
         terms, assumptions = self._terms_at(question.as_of)
         index = view.panel.index.take(rows_S)
-        return _Basis(
+        return PlanBasis(
             view=view,
             on_date=question.as_of or view.as_of,
             index=index,
             terms=terms.take(rows_S),
             assumptions=assumptions,
-            shop_stock=self._shop_stock,
+        )
+
+    def book_rows(self, basis: PlanBasis, question: PlanQuestion) -> BookRows | None:
+        """Stock and open orders to start from: those of the question, else the book's; None for a day in the past."""
+        if question.stock is not None:
+            stock = dated(question.stock, day=basis.on_date)
+            orders = question.open_orders if question.open_orders is not None else OPEN_ORDERS.empty_table()
+            return BookRows(counted_on=basis.on_date, stock=stock, open_orders=orders, known_at=None)
+        if question.open_orders is not None and question.open_orders.num_rows:
+            return BookRows(counted_on=None, stock=None, open_orders=question.open_orders, known_at=None)
+        # What is there now says nothing of days that are over.
+        return self._book.read(basis.series) if basis.view is self.history.view_at(None) else None
+
+    def outline(self, as_of: date | None) -> PlanOutline:
+        """What a plan of a day would be of."""
+        self._book.adopt()
+        view = self.history.view_at(as_of)
+        panel = view.panel
+        new_periods = panel.calendar.num_periods(self._settings.plan.new_item_days)
+        return PlanOutline(
+            on_date=as_of or view.as_of,
+            data=self.history.digest,
+            calendar=panel.calendar,
+            item_ids_S=panel.index.item_ids_S,
+            location_ids_S=panel.index.location_ids_S,
+            is_new_S=panel.first_sale_S > panel.num_periods - new_periods,
         )
 
     def _make_terms(self, as_of: date | None) -> tuple[SupplyTerms, tuple[str, ...]]:
@@ -224,19 +245,12 @@ class _Planning:
         return make_supply_terms(table, panel=self.history.view_at(as_of).panel, settings=self._settings)
 
 
-def _shop_stock(dataset: Dataset) -> _ShopStock | None:
+def _sold_out(dataset: Dataset) -> frozenset[str]:
     stock = dataset.table("stock")
-    if stock is None or not stock.num_rows:
-        return None
-    counted_on = frozenset(stock[Col.SNAPSHOT_ON].unique().to_pylist())
-    return _ShopStock(stock=stock, open_orders=dataset.table("open_orders"), counted_on=counted_on)
-
-
-def _sold_out(shop: _ShopStock | None) -> frozenset[str]:
-    if shop is None:
+    if stock is None:
         return frozenset()
     free: Counter[str] = Counter()
-    for row in shop.stock.select([Col.ITEM_ID, Col.ON_HAND_QTY, Col.RESERVED_QTY]).to_pylist():
+    for row in stock.select([Col.ITEM_ID, Col.ON_HAND_QTY, Col.RESERVED_QTY]).to_pylist():
         free[row[Col.ITEM_ID]] += row[Col.ON_HAND_QTY] - (row[Col.RESERVED_QTY] or 0.0)
     return frozenset(item_id for item_id, units in free.items() if units <= 0)
 
@@ -247,41 +261,7 @@ def _check_distinct(series: list[SeriesKey]) -> None:
         raise DataError(f"item {item_id!r} at {location_id!r} is asked {count} times; name every series once")
 
 
-def _reading(basis: _Basis, question: PlanQuestion, forecast: Forecast) -> tuple[StockReading, bool]:
-    """State of the asked series, and whether it had to be assumed."""
-    if question.stock is not None:
-        stock = _dated(question.stock, day=basis.on_date)
-        return _read_tables(basis, stock=stock, open_orders=question.open_orders), False
-    shop = basis.shop_stock
-    if shop is not None and shop.counted_on == {basis.on_date}:
-        return _read_tables(basis, stock=shop.stock, open_orders=shop.open_orders), False
-    return assume_stock(forecast, basis.terms), True
-
-
-def _read_tables(basis: _Basis, *, stock: pa.Table, open_orders: pa.Table | None) -> StockReading:
-    return make_inventory_state(
-        _without_others(stock, basis),
-        None if open_orders is None else _without_others(open_orders, basis),
-        index=basis.index,
-        calendar=basis.view.panel.calendar,
-        on_date=basis.on_date,
-    )
-
-
-def _without_others(table: pa.Table, basis: _Basis) -> pa.Table:
-    """Drop rows of series that history has but nobody asked for; rows of unknown ones stay, to be named in a note."""
-    asked = set(zip(basis.index.item_ids_S.tolist(), basis.index.location_ids_S.tolist(), strict=True))
-    keys = zip(table[Col.ITEM_ID].to_pylist(), table[Col.LOCATION_ID].to_pylist(), strict=True)
-    return table.filter(pa.array([key in asked or key not in basis.view.row_of for key in keys], pa.bool_()))
-
-
-def _dated(stock: pa.Table, *, day: date) -> pa.Table:
-    """Rows without a day of counting were counted on the day of the plan."""
-    place = stock.schema.get_field_index(Col.SNAPSHOT_ON)
-    return stock.set_column(place, Col.SNAPSHOT_ON, stock[Col.SNAPSHOT_ON].fill_null(day))
-
-
-def _textbook_wishes(basis: _Basis, state: InventoryState, forecast: Forecast) -> Wishes:
+def _textbook_wishes(basis: PlanBasis, state: InventoryState, forecast: Forecast) -> Wishes:
     rule, num_series = Newsvendor(), len(basis.index)
     return Wishes(
         wish_S=rule.order_quantity_S(state, forecast, basis.terms),
@@ -301,7 +281,7 @@ def _degraded(forecasts: SeriesForecasts, wishes: Wishes) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _order_plan(basis: _Basis, reading: StockReading, forecasts: SeriesForecasts, wishes: Wishes) -> OrderPlan:
+def _order_plan(basis: PlanBasis, reading: StockReading, forecasts: SeriesForecasts, wishes: Wishes) -> OrderPlan:
     policy_of_series = np.empty(len(basis.index), dtype=object)
     for name in np.unique(wishes.policy_S).tolist():
         rows = np.flatnonzero(wishes.policy_S == name)

@@ -3,28 +3,67 @@
 This module imports no model and no torch.
 """
 
-from dataclasses import fields
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
+from fastapi.responses import JSONResponse
+from sqlalchemy.orm import Session
 
+from cluster.config import Settings
+from cluster.errors import DataError
 from cluster.privacy import UserIds
 from serve import schemas
 from serve.database import Database
+from serve.foreman import Foreman
 from serve.handles import Services
+from serve.last_state import KnownAnswer, LastState
 from serve.problems import NotReadyError
 from serve.releases import Releases
 
+STALE_HEADER = "x-restock-as-of"
 _PROBLEM = {"model": schemas.Problem}
 REFUSALS: dict[int | str, dict[str, Any]] = {
     400: _PROBLEM | {"description": "the body is not JSON"},
+    404: _PROBLEM | {"description": "what the path names is not there"},
     408: _PROBLEM | {"description": "the body did not arrive in time"},
-    409: _PROBLEM | {"description": "history or model is of another date than the request"},
+    409: _PROBLEM | {"description": "inputs are of another date than the request, or somebody else was first"},
     413: _PROBLEM | {"description": "the body is too long"},
     422: _PROBLEM | {"description": "the request is not as documented, or names what does not exist"},
-    503: _PROBLEM | {"description": "a model is not available"},
+    503: _PROBLEM | {"description": "a model or the database is not available"},
     504: _PROBLEM | {"description": "no answer in time"},
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planning:
+    """Where stored plans are kept and computed.
+
+    Parameters
+    ----------
+    last_state
+        Answers reads, also while the database is down.
+    """
+
+    settings: Settings
+    database: Database
+    foreman: Foreman
+    last_state: LastState
+
+    async def read(self, question: str, query: Callable[[Session], Any]) -> KnownAnswer:
+        """Answer of a query, outside the event loop."""
+        return await asyncio.to_thread(self.last_state.read, question, query)
+
+    async def answer(self, question: str, query: Callable[[Session], Any]) -> JSONResponse:
+        """The answer of a query as it is sent."""
+        known = await self.read(question, query)
+        return JSONResponse(known.value, headers=self.age_of(known))
+
+    def age_of(self, known: KnownAnswer) -> dict[str, str]:
+        """Header that says since when an answer is old; none if it is not."""
+        return {} if known.is_fresh else {STALE_HEADER: known.read_at.isoformat()}
 
 
 def _services(request: Request) -> Services:
@@ -55,12 +94,24 @@ def _releases(request: Request) -> Releases:
     return cast(Releases, releases)
 
 
-def _actor(request: Request) -> str | None:
-    return cast(str | None, request.scope.get("state", {}).get("actor"))
-
-
 def _patience_s(request: Request) -> float:
     return cast(float, request.app.state.patience_s)
+
+
+def each_once(request: Request) -> None:
+    """Refuse a query that gives a parameter twice: one of them would not count, and nobody would say which."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if repeated:
+        raise DataError(f"query: {', '.join(map(repr, repeated))} is given more than once; give one value")
+
+
+def _planning(request: Request) -> Planning:
+    return cast(Planning, request.app.state.planning)
+
+
+def _actor(request: Request) -> str:
+    return cast(str, request.state.actor)
 
 
 ServicesOf = Annotated[Services, Depends(_services)]
@@ -69,7 +120,8 @@ MaxSeriesOf = Annotated[int, Depends(_max_series)]
 # Handles of everything that measures, the ingress among them.
 ProcessesOf = Annotated[tuple[Any, ...], Depends(_processes)]
 DatabaseOf = Annotated[Database, Depends(_database)]
-# Name of the caller's token; None where nobody asks for one.
-ActorOf = Annotated[str | None, Depends(_actor)]
 ReleasesOf = Annotated[Releases, Depends(_releases)]
+PlanningOf = Annotated[Planning, Depends(_planning)]
+# Who asks, for the audit.
+ActorOf = Annotated[str, Depends(_actor)]
 PatienceOf = Annotated[float, Depends(_patience_s)]

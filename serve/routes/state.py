@@ -7,9 +7,11 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+from sqlalchemy import select
 
 from serve import schemas
 from serve.access.roles import Scope, needs
+from serve.database import Database, DatabaseDownError
 from serve.problems import NotReadyError
 from serve.routes.context import REFUSALS, DatabaseOf, ProcessesOf, ServicesOf
 from serve.scrape import scrape
@@ -27,8 +29,8 @@ async def healthz() -> JSONResponse:
 
 @router.get("/readyz", response_model=schemas.ReadyAnswer, responses={503: REFUSALS[503]}, tags=["health"])
 @needs(Scope.OPEN)
-async def readyz(services: ServicesOf) -> JSONResponse:
-    """Ask every model a real question; 503 names those that do not answer."""
+async def readyz(services: ServicesOf, database: DatabaseOf) -> JSONResponse:
+    """Ask every model a real question; 503 names those that do not. Without its database it is ready."""
     checks = {
         "forecaster": services.forecaster.check.remote(),
         "recommender": services.recommender.check.remote(),
@@ -39,7 +41,8 @@ async def readyz(services: ServicesOf) -> JSONResponse:
     failed = [name for name, outcome in zip(checks, found, strict=True) if outcome is None]
     if failed:
         raise NotReadyError(f"no answer from: {', '.join(failed)}; the service is starting, or needs its operator")
-    return JSONResponse({"status": "ready", "checks": dict(zip(checks, found, strict=True))})
+    stored = await asyncio.to_thread(_database_state, database)
+    return JSONResponse({"status": "ready", "checks": dict(zip(checks, found, strict=True)) | {"database": stored}})
 
 
 @router.get(
@@ -52,6 +55,16 @@ async def readyz(services: ServicesOf) -> JSONResponse:
 async def metrics(processes: ProcessesOf, database: DatabaseOf) -> PlainTextResponse:
     """Show what every process of the service has measured, for Prometheus; `docs/metrics.md` lists it."""
     return PlainTextResponse(await scrape(processes, database=database), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+def _database_state(database: Database) -> str:
+    try:
+        with database.reading() as session:
+            session.execute(select(1))
+    except DatabaseDownError as error:
+        _log.warning("readiness: %s", error)
+        return "does not answer: reads are as of the last state, writes are refused"
+    return "answers"
 
 
 async def _outcome(check: Any) -> str | None:

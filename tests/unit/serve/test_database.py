@@ -22,29 +22,35 @@ def settings_of(url: str, *more: str) -> Settings:
 
 
 def test_migrations_make_the_tables_that_the_code_knows(database: Database) -> None:
-    with database.engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Table.metadata) == []
+    with database.reading() as session:
+        assert compare_metadata(MigrationContext.configure(session.connection()), Table.metadata) == []
 
 
 def test_processes_that_start_together_migrate_once(database_url: str) -> None:
-    with ThreadPoolExecutor(8) as starting:
-        opened = list(starting.map(lambda _: open_database(settings_of(database_url)), range(8)))
-    for database in opened:
+    def start(_: int) -> int | None:
+        database = open_database(settings_of(database_url))
         with database.reading() as session:
-            assert session.scalar(select(func.count()).select_from(PlanRun)) == 0
+            num_runs = session.scalar(select(func.count()).select_from(PlanRun))
         database.close()
+        return num_runs
+
+    with ThreadPoolExecutor(8) as starting:
+        assert list(starting.map(start, range(8))) == [0] * 8
 
 
 def test_a_database_of_a_newer_version_is_refused(database: Database, database_url: str) -> None:
-    with database.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(ConfigError, match="made by a newer Restock"):
-        open_database(settings_of(database_url))
+    with database.writing() as session:
+        session.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = '9999'"))
+    older = open_database(settings_of(database_url))
+    with pytest.raises(ConfigError, match="made by a newer Restock"), older.reading():
+        pass
+    older.close()
 
 
 def test_by_default_it_is_a_file_in_the_home_folder(tmp_path: Path) -> None:
     database = open_database(load_settings(overrides=[f'home="{tmp_path / "new"}"']))
-    database.close()
+    with database.reading():
+        database.close()
     assert (tmp_path / "new" / "restock.db").is_file()
 
 
@@ -65,8 +71,9 @@ def test_an_address_that_cannot_be_used_is_named(url: str, message: str) -> None
 
 def test_a_server_that_is_not_there_is_told_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "hunter2")
-    with pytest.raises(DatabaseDownError, match="does not answer") as caught:
-        open_database(settings_of("postgresql+psycopg://user:${SECRET}@127.0.0.1:1/name"))
+    database = open_database(settings_of("postgresql+psycopg://user:${SECRET}@127.0.0.1:1/name"))
+    with pytest.raises(DatabaseDownError, match="does not answer") as caught, database.reading():
+        pass
     assert "hunter2" not in str(caught.value)
 
 
@@ -89,6 +96,8 @@ def test_what_was_written_survives_a_crash_of_the_server_and_the_rest_is_refused
 def test_a_writer_that_waits_too_long_is_refused(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'restock.db'}"
     database = open_database(settings_of(url, "serve.database_timeout_s=0.1"))
+    with database.reading():
+        pass
     other = sqlalchemy.create_engine(url)
     with other.connect() as connection:
         connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -232,7 +232,7 @@ def test_many_are_approved_and_each_refusal_is_told(database: Database, run_id: 
     lines = [(line_id_of(run_id, position), 1) for position in range(4)]
     approved, refused = approve_all(database, [*lines, ("nothing", 1)], actor="ann")
     assert approved == [line_id for line_id, _ in lines[1:]]
-    assert {row.line_id: row.title for row in refused} == {lines[0][0]: "Conflict", "nothing": "Data error"}
+    assert {row.line_id: row.title for row in refused} == {lines[0][0]: "Conflict", "nothing": "Not found"}
     assert_books_agree(database)
 
 

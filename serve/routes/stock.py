@@ -1,0 +1,196 @@
+"""What happens in the shop: counts, customers' orders, deliveries; and what is there and on its way after them."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Depends, Header, Query
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
+
+from recsys.sessions import LiveEvent
+from serve import plan_schemas as schemas
+from serve.access.roles import Scope, needs
+from serve.intake import take_once
+from serve.plan_queries import list_audit, list_open_orders, list_stock
+from serve.routes.context import REFUSALS, ActorOf, Planning, PlanningOf, ServicesOf, UsersOf, each_once
+from serve.stock_book import (
+    Count,
+    Counted,
+    Ordered,
+    Received,
+    Sold,
+    book_receipts,
+    book_sales,
+    cancel_order,
+    take_count,
+)
+
+router = APIRouter(tags=["stock"], dependencies=[Depends(each_once)])
+Key = Annotated[
+    str,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="a name for this batch: sent again under it, it is answered again and changes nothing",
+    ),
+]
+
+
+@router.post("/v1/stock", response_model=schemas.StockTaken, responses=REFUSALS)
+@needs(Scope.TELL)
+async def tell_stock(body: schemas.StockRequest, key: Key, planning: PlanningOf, actor: ActorOf) -> JSONResponse:
+    """Tell a count of stock; the next plan starts from it and from what moved since."""
+    count = Count(
+        counted_on=body.counted_on,
+        stock=[Counted(**row.model_dump()) for row in body.stock],
+        open_orders=None if body.open_orders is None else [Ordered(**row.model_dump()) for row in body.open_orders],
+        is_complete=body.is_complete,
+    )
+    answer, is_repeat = await _take(
+        planning,
+        "stock",
+        key,
+        body,
+        actor=actor,
+        act=lambda session, source: take_count(session, count, actor=actor, source=source),
+    )
+    return JSONResponse(answer | {"is_repeat": is_repeat})
+
+
+@router.post("/v1/orders", response_model=schemas.MovesTaken, responses=REFUSALS)
+@needs(Scope.TELL)
+async def tell_orders(
+    body: schemas.OrdersRequest,
+    key: Key,
+    planning: PlanningOf,
+    actor: ActorOf,
+    services: ServicesOf,
+    users: UsersOf,
+) -> JSONResponse:
+    """Tell customers' orders: stock falls, and the next plans and recommendations follow."""
+    now = datetime.now(UTC)
+    zone = ZoneInfo(planning.settings.data.timezone)
+    sales = [
+        Sold(
+            item_id=row.item_id,
+            location_id=row.location_id,
+            sold_qty=row.sold_qty,
+            sold_on=min(row.ordered_at or now, now).astimezone(zone).date(),
+        )
+        for row in body.orders
+    ]
+    answer, is_repeat = await _take(
+        planning,
+        "orders",
+        key,
+        body,
+        actor=actor,
+        act=lambda session, source: book_sales(session, sales, actor=actor, source=source),
+    )
+    await _tell_sessions(body, services=services, users=users, now=now)
+    return JSONResponse(answer | {"is_repeat": is_repeat})
+
+
+@router.post("/v1/receipts", response_model=schemas.MovesTaken, responses=REFUSALS)
+@needs(Scope.TELL)
+async def tell_receipts(body: schemas.ReceiptsRequest, key: Key, planning: PlanningOf, actor: ActorOf) -> JSONResponse:
+    """Tell deliveries: units move from their orders to the shelf."""
+    today = _today(planning)
+    receipts = [
+        Received(open_order_id=row.open_order_id, received_qty=row.received_qty, received_on=row.received_on or today)
+        for row in body.receipts
+    ]
+    answer, is_repeat = await _take(
+        planning,
+        "receipts",
+        key,
+        body,
+        actor=actor,
+        act=lambda session, source: book_receipts(session, receipts, actor=actor, source=source),
+    )
+    return JSONResponse(answer | {"is_repeat": is_repeat})
+
+
+@router.get("/v1/stock", response_model=schemas.StockLevels, responses=REFUSALS)
+@needs(Scope.READ)
+async def stock(query: Annotated[schemas.StockQuery, Query()], planning: PlanningOf) -> JSONResponse:
+    """List what is on the shelf now."""
+    return await planning.answer(f"stock {query}", lambda session: list_stock(session, **query.model_dump()))
+
+
+@router.get("/v1/open-orders", response_model=schemas.OpenOrders, responses=REFUSALS)
+@needs(Scope.READ)
+async def open_orders(query: Annotated[schemas.OpenOrderQuery, Query()], planning: PlanningOf) -> JSONResponse:
+    """List what is on order: approved lines, and what the shop's own system reported."""
+    return await planning.answer(
+        f"open orders {query}", lambda session: list_open_orders(session, **query.model_dump())
+    )
+
+
+@router.post("/v1/open-orders/{open_order_id}/cancel", response_model=schemas.OrderCancelled, responses=REFUSALS)
+@needs(Scope.DECIDE)
+async def cancel_open_order(
+    open_order_id: str, body: schemas.CancelRequest, planning: PlanningOf, actor: ActorOf
+) -> JSONResponse:
+    """Say that what is still open of an order will not come."""
+
+    def cancel() -> dict[str, Any]:
+        with planning.database.writing() as session:
+            return cancel_order(session, open_order_id, actor=actor, reason=body.reason)
+
+    return JSONResponse(await asyncio.to_thread(cancel))
+
+
+@router.get("/v1/audit", response_model=schemas.AuditChanges, responses=REFUSALS)
+@needs(Scope.READ)
+async def audit(query: Annotated[schemas.AuditQuery, Query()], planning: PlanningOf) -> JSONResponse:
+    """List who changed what, when and why, latest first."""
+    return await planning.answer(f"audit {query}", lambda session: list_audit(session, **query.model_dump()))
+
+
+async def _take(
+    planning: Planning,
+    kind: str,
+    key: str,
+    body: BaseModel,
+    *,
+    actor: str,
+    act: Callable[[Session, str], dict[str, Any]],
+) -> tuple[dict[str, Any], bool]:
+    def take() -> tuple[dict[str, Any], bool]:
+        with planning.database.writing() as session:
+            return take_once(
+                session,
+                kind=kind,
+                key=key,
+                content=body.model_dump(mode="json"),
+                actor=actor,
+                act=lambda: act(session, f"{kind} {key}"),
+            )
+
+    return await asyncio.to_thread(take)
+
+
+async def _tell_sessions(body: schemas.OrdersRequest, *, services: Any, users: Any, now: datetime) -> None:
+    """Tell what customers bought to those who recommend to them; told again, it is kept once."""
+    bought: dict[str, list[LiveEvent]] = defaultdict(list)
+    for row in body.orders:
+        if row.user_id is not None and row.sold_qty > 0:
+            at_s = int(min(row.ordered_at or now, now).timestamp())
+            bought[users.hash_id(row.user_id)].append(LiveEvent(item_id=row.item_id, behaviour="purchase", at_s=at_s))
+    told = [
+        services.recommender.options(session_id=user_id).observe.remote(user_id, events)
+        for user_id, events in bought.items()
+    ]
+    await asyncio.gather(*told)
+
+
+def _today(planning: Planning) -> date:
+    return datetime.now(ZoneInfo(planning.settings.data.timezone)).date()

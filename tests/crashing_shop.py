@@ -1,0 +1,137 @@
+"""A day of a shop's planning in a process of its own, which is killed at a given moment: ``kill -9``, nothing less.
+
+As a program it reads such days from its input, a JSON object a line, forks a process for each, and prints the exit
+code: what takes long, the imports, is done once.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+from planned_shop import SETTINGS, TODAY, Shop
+from sqlalchemy import event, select
+
+from cluster.config import load_settings
+from cluster.errors import ConflictError
+from serve.approvals import approve_all
+from serve.database import Database, open_database
+from serve.exports import export_approved
+from serve.intake import take_once
+from serve.plan_work import work_on_run
+from serve.stock_book import Count, Counted, Sold, book_sales, take_count
+from serve.tables import PlanLine, PlanRun, RunState
+
+SHOP = Shop(num_series=5)
+COUNTED_QTY = 3.0
+SOLD_QTY = 1.0
+# A silent worker is replaced at once: the test need not wait.
+_SETTINGS = SETTINGS.model_copy(update={"lease_s": 0.02, "chunk_series": 2})
+
+
+def live_a_day(url: str, kill_at: int | None, only_commits: bool) -> None:
+    """Count, sell, plan, approve and export; whatever was done before a crash is not done again.
+
+    Parameters
+    ----------
+    kill_at
+        Number of the moment at which the process is killed: before each statement, before and after each commit.
+    only_commits
+        Moments are those around commits.
+    """
+    database = open_database(load_settings(overrides=[f'serve.database_url="{url}"']))
+    with database.reading():
+        pass
+    if kill_at is not None:
+        _kill(database, moment=kill_at, only_commits=only_commits)
+    _tell(database, "count", _count)
+    _tell(database, "sale", _sell)
+    run_id = _plan(database)
+    with database.reading() as session:
+        lines = session.scalars(select(PlanLine.line_id).where(PlanLine.run_id == run_id)).all()
+    approve_all(database, [(line_id, 1) for line_id in lines], actor="ann")
+    try:
+        with database.writing() as session:
+            export_approved(session, run_id, actor="ann")
+    except ConflictError:
+        pass  # exported before the crash
+    database.close()
+
+
+def _kill(database: Database, *, moment: int, only_commits: bool) -> None:
+    seen, was_commit = 0, False
+
+    def pass_by(*_: Any) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def commit(*_: Any) -> None:
+        nonlocal was_commit
+        was_commit = True
+        pass_by()
+
+    def begin(*_: Any) -> None:
+        # The first one after a commit: what was committed is there, and nothing of what follows.
+        nonlocal was_commit
+        if was_commit:
+            was_commit = False
+            pass_by()
+
+    event.listen(database.engine, "commit", commit)
+    event.listen(database.engine, "begin", begin)
+    if not only_commits:
+        event.listen(database.engine, "before_cursor_execute", pass_by)
+
+
+def _tell(database: Database, key: str, act: Callable[[Any], dict[str, Any]]) -> None:
+    with database.writing() as session:
+        take_once(session, kind="day", key=key, content=key, actor="till", act=lambda: act(session))
+
+
+def _count(session: Any) -> dict[str, Any]:
+    stock = [Counted(item_id=item_id, location_id=place, on_hand_qty=COUNTED_QTY) for item_id, place in SHOP.keys]
+    count = Count(counted_on=TODAY, stock=stock, open_orders=None, is_complete=True)
+    return take_count(session, count, actor="ann", source="count")
+
+
+def _sell(session: Any) -> dict[str, Any]:
+    sold = [Sold(item_id=item_id, location_id=place, sold_qty=SOLD_QTY, sold_on=TODAY) for item_id, place in SHOP.keys]
+    return book_sales(session, sold, actor="till", source="sale")
+
+
+def _plan(database: Database, on_date: date = TODAY) -> str:
+    """The first plan of the day, whoever began it."""
+    with database.reading() as session:
+        begun = session.scalar(select(PlanRun.run_id).order_by(PlanRun.created_at).limit(1))
+    run_id = begun if begun is not None else SHOP.ask(database, on_date=on_date)[0]
+    while True:
+        work_on_run(database, SHOP.plan, settings=_SETTINGS, worker=f"worker-{os.getpid()}", run_id=run_id)
+        with database.reading() as session:
+            if session.get_one(PlanRun, run_id).state == RunState.DONE:
+                return run_id
+        time.sleep(0.01)
+
+
+def main() -> None:
+    """Fork a process for every line of the input."""
+    for request in sys.stdin:
+        process_id = os.fork()
+        if process_id == 0:
+            code = 1
+            try:
+                live_a_day(**json.loads(request))
+                code = 0
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(process_id, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    main()
