@@ -24,6 +24,9 @@ class Finder(Protocol):
     def find(self, text: str) -> Token | None:
         """The valid token of this text."""
 
+    def note_use(self, token: Token) -> None:
+        """Write down that a token is used now."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
@@ -59,6 +62,7 @@ class Callers:
         self._stale_s = stale_s
         self._clock = clock
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._notes: set[asyncio.Task[None]] = set()
 
     async def caller_of(self, text: str) -> Caller | None:
         """Who sends this token; None if it is none, or no longer valid.
@@ -89,6 +93,11 @@ class Callers:
                 _log.warning("tokens: %s; %s counts as confirmed before", error, known.token.name)
                 return known
             raise
+        if token is not None:
+            # Beside the request: it does not wait for other writers of the database.
+            note = asyncio.create_task(asyncio.to_thread(self._book.note_use, token))
+            self._notes.add(note)
+            note.add_done_callback(self._notes.discard)
         found = _Known(token=token, asked_at=asked_at)
         self._known[key] = found
         self._known.move_to_end(key)

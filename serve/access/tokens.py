@@ -97,7 +97,7 @@ class TokenBook:
         return text
 
     def find(self, text: str) -> Token | None:
-        """The valid token of this text, noting its use; None for any other text."""
+        """The valid token of this text; None for any other text."""
         token_id = token_id_of(text)
         if token_id is None:
             return None
@@ -106,12 +106,18 @@ class TokenBook:
         # An unknown id costs the same work as a known one.
         salt, digest = (row.salt, row.digest) if row is not None else (b"", b"")
         is_same = hmac.compare_digest(_digest(salt, text), digest)
-        now = self._clock()
-        if row is None or not is_same or not _token(row).is_valid(now):
+        if row is None or not is_same or not _token(row).is_valid(self._clock()):
             return None
-        if row.last_used_at is None or now - row.last_used_at > _USE_IS_NEWS:
-            self._note_use(token_id, now)
         return _token(row)
+
+    def note_use(self, token: Token) -> None:
+        """Write down that a token is used now, where that is news."""
+        now = self._clock()
+        if token.last_used_at is not None and now - token.last_used_at <= _USE_IS_NEWS:
+            return
+        # A database that cannot be written does not close the door to a token that it has just confirmed.
+        with suppress(RestockError), self._database.writing() as session:
+            session.execute(update(TokenRow).where(TokenRow.token_id == token.token_id).values(last_used_at=now))
 
     def all(self) -> tuple[Token, ...]:
         """All tokens, the revoked and expired ones too, in the order in which they were made."""
@@ -135,11 +141,6 @@ class TokenBook:
                 row.revoked_at = self._clock()
                 _record_change(session, "revoke", row.name, after={}, actor=actor)
             return _token(row)
-
-    def _note_use(self, token_id: str, now: datetime) -> None:
-        # A database that cannot be written does not close the door to a token that it has just confirmed.
-        with suppress(RestockError), self._database.writing() as session:
-            session.execute(update(TokenRow).where(TokenRow.token_id == token_id).values(last_used_at=now))
 
 
 def _make_text() -> str:

@@ -349,6 +349,9 @@ class Down:
     def find(self, text: str) -> Token | None:
         raise DatabaseDownError("the database does not answer: nothing was written; try again in a moment")
 
+    def note_use(self, token: Token) -> None:
+        raise AssertionError("no token was found")
+
 
 def test_while_the_database_is_down_health_answers_and_strangers_are_told(tokens: dict[Role, str]) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

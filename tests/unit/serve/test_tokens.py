@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import update
 
 from cluster.config import load_settings
 from cluster.errors import ConflictError, DataError
@@ -17,6 +18,7 @@ from serve.access.roles import Role
 from serve.access.tokens import Token, TokenBook, token_id_of
 from serve.audit import history_of
 from serve.database import Database, DatabaseDownError, open_database
+from serve.tables import TokenRow
 
 DAY = timedelta(days=1)
 
@@ -118,13 +120,18 @@ def test_making_and_revoking_are_in_the_audit(book: TokenBook, database: Databas
 def test_a_use_is_noted_once_a_minute(book: TokenBook, clock: Clock) -> None:
     text = make(book)
     first = clock.now
-    book.find(text)
+
+    def use() -> datetime | None:
+        token = book.find(text)
+        assert token is not None
+        book.note_use(token)
+        return book.all()[0].last_used_at
+
+    assert use() == first
     clock.now += timedelta(seconds=50)
-    book.find(text)
-    assert book.all()[0].last_used_at == first
+    assert use() == first
     clock.now += timedelta(seconds=20)
-    book.find(text)
-    assert book.all()[0].last_used_at == clock.now
+    assert use() == clock.now
 
 
 @given(st.text())
@@ -163,6 +170,9 @@ class Asked:
         if self.is_down:
             raise DatabaseDownError("the database does not answer")
         return self.book.find(text)
+
+    def note_use(self, token: Token) -> None:
+        self.book.note_use(token)
 
 
 class Seconds:
@@ -224,6 +234,21 @@ def test_while_the_database_is_down_what_it_confirmed_lately_counts(asked: Asked
         asyncio.run(callers.caller_of(known))
     asked.is_down = False
     assert asyncio.run(callers.caller_of(stranger)) is not None
+
+
+def test_a_request_notes_its_use_and_does_not_wait_for_other_writers(asked: Asked, database: Database) -> None:
+    callers = Callers(asked, fresh_s=5, stale_s=5)
+    text = make(asked.book)
+
+    async def scenario() -> None:
+        with database.writing() as session:
+            session.execute(update(TokenRow).values(last_used_at=None))
+            # SQLite has one writer at a time, PostgreSQL one for a row: the note must wait for this transaction.
+            assert await callers.caller_of(text) is not None
+        await asyncio.gather(*callers._notes)
+
+    asyncio.run(scenario())
+    assert asked.book.all()[0].last_used_at is not None
 
 
 def test_text_that_is_no_token_asks_nobody(asked: Asked) -> None:
