@@ -371,6 +371,8 @@ class ServeSettings(_Section):
                 f"access = development lets anybody in, so that host must be a loopback address (it is {self.host}); "
                 "use access = tokens"
             )
+        if self.access == "development" and self.proxy == "haproxy":
+            raise ValueError("access = development needs proxy = python: HAProxy binds to every address")
         for origin in self.cors_origins:
             if not re.fullmatch(r"https?://[^/\s*]+", origin):
                 raise ValueError(

@@ -309,6 +309,11 @@ def test_development_on_loopback_is_allowed(host: str) -> None:
     assert ServeSettings(access="development", host=host).access == "development"
 
 
+def test_development_is_refused_where_the_proxy_binds_to_every_address() -> None:
+    with pytest.raises(ValidationError, match="HAProxy binds to every address"):
+        ServeSettings(access="development", proxy="haproxy")
+
+
 def test_tokens_are_the_default() -> None:
     assert load_settings().serve.access == "tokens"
 
