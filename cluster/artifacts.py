@@ -36,6 +36,7 @@ from cluster.promotions import (
     read_aliases,
     read_promotions,
 )
+from cluster.tracking import tell_mlflow
 
 _VERSION = re.compile(r"v(\d{4,})")
 _PACKAGES = ("cluster", "forecasting", "recsys", "rl", "serve", "restock")
@@ -119,10 +120,17 @@ class StoredVersion:
 
 
 class ArtifactStore:
-    """Reads and writes versions below ``root``; the folder is made on the first write."""
+    """Reads and writes versions below ``root``; the folder is made on the first write.
 
-    def __init__(self, root: Path) -> None:
+    Parameters
+    ----------
+    on_move
+        Called with a model's name after one of its aliases has moved.
+    """
+
+    def __init__(self, root: Path, *, on_move: Callable[[str], object] = lambda name: None) -> None:
         self.root = root
+        self._on_move = on_move
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
@@ -264,7 +272,9 @@ class ArtifactStore:
         with self.locked(name) as folder:
             check_expected(folder, alias, expected=expected)
             number = self.load(name, version).version
-            return move_alias(folder, alias, version=number, kind="promote", by=by, reason=reason)
+            move = move_alias(folder, alias, version=number, kind="promote", by=by, reason=reason)
+        self._on_move(name)
+        return move
 
     def roll_back(
         self, name: str, *, by: str | None = None, reason: str = "", expected: str | None = None
@@ -284,7 +294,9 @@ class ArtifactStore:
         with self.locked(name) as folder:
             check_expected(folder, "champion", expected=expected)
             number = self.load(name, self.champion_before(name)).version
-            return move_alias(folder, "champion", version=number, kind="roll_back", by=by, reason=reason)
+            move = move_alias(folder, "champion", version=number, kind="roll_back", by=by, reason=reason)
+        self._on_move(name)
+        return move
 
     def champion_before(self, name: str) -> str:
         """Version that :meth:`roll_back` goes to.
@@ -324,8 +336,11 @@ class ArtifactStore:
 
 
 def open_store(settings: Settings) -> ArtifactStore:
-    """Model store of ``settings.home``."""
-    return ArtifactStore(settings.home / "models")
+    """Model store of ``settings.home``, which tells MLflow of promotions if the settings name a server."""
+    url, root = settings.tracking.mlflow_url, settings.home / "models"
+    if url is None:
+        return ArtifactStore(root)
+    return ArtifactStore(root, on_move=lambda name: tell_mlflow(ArtifactStore(root), name, url=url))
 
 
 def publish_model(

@@ -398,6 +398,14 @@ class PlanSettings(_Section):
     lease_s: float = Field(60.0, ge=1, description="a run whose worker is silent for so long is taken over by another")
 
 
+class TrackingSettings(_Section):
+    """Who else is told of models."""
+
+    mlflow_url: str | None = Field(
+        None, description="MLflow server that is told of every promoted model, e.g. http://mlflow:5000; extra 'mlflow'"
+    )
+
+
 class Settings(_Section):
     """The whole tree, stored in every Manifest."""
 
@@ -413,6 +421,7 @@ class Settings(_Section):
     policy: PolicySettings = PolicySettings()
     plan: PlanSettings = PlanSettings()
     serve: ServeSettings = ServeSettings()
+    tracking: TrackingSettings = TrackingSettings()
 
     @property
     def horizon(self) -> int:

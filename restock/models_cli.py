@@ -12,10 +12,11 @@ from sqlalchemy import select
 
 from cluster.artifacts import ArtifactStore, open_store
 from cluster.config import Settings, load_settings
-from cluster.errors import ArtifactError
+from cluster.errors import ArtifactError, ConfigError
 from cluster.options import ConfigOption, JsonOption, SetOption
 from cluster.promotions import Alias, Promotion
 from cluster.pruning import Keep, Verdict, judge_versions, prune
+from cluster.tracking import tell_mlflow
 
 app = typer.Typer(
     help="List stored models, promote a version, roll back, delete what nothing needs.",
@@ -80,6 +81,18 @@ def roll_back(
 ) -> None:
     """Point champion at the version that was champion before; again, and it goes one step further back."""
     _tell(name, _open(config, overrides).roll_back(name, reason=reason, expected=expected), as_json=as_json)
+
+
+@app.command("sync")
+def sync(name: OneOrAllArgument = None, config: ConfigOption = None, overrides: SetOption = None) -> None:
+    """Tell the MLflow server of tracking.mlflow_url every version that it does not know, and the aliases."""
+    settings = load_settings(config, overrides=overrides or ())
+    if settings.tracking.mlflow_url is None:
+        raise ConfigError("tracking.mlflow_url is not set: there is nobody to tell; name a server in the config")
+    store = open_store(settings)
+    for one in _names(store, name):
+        told = tell_mlflow(store, one, url=settings.tracking.mlflow_url)
+        print(f"{one}: {told} versions told")
 
 
 @app.command("prune")

@@ -61,7 +61,7 @@ def test_prune_says_first_and_deletes_when_told(store: ArtifactStore) -> None:
 def test_versions_that_a_plan_run_was_computed_from_stay(store: ArtifactStore) -> None:
     settings = load_settings(overrides=[f'home="{store.root.parent}"'])
     database = open_database(settings)
-    book = Book(stock=None, open_orders=OPEN_ORDERS.empty_table(), num_decisions={}, snoozed_until={})
+    book = Book(counted_on=None, stock=None, open_orders=OPEN_ORDERS.empty_table(), num_decisions={}, snoozed_until={})
     sources = {"models": {"forecaster": "v0003", "policy/milk": "v0001"}}
     inputs = make_inputs(on_date=date(2024, 1, 1), sources=sources, series=[(("a", "b"), False)], book=book)
     open_run(database, inputs, actor="ada")
