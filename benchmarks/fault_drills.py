@@ -38,8 +38,8 @@ _FORECAST = (
     "forecast.windows_per_series=16",
     "forecast.batch_size=64",
     "forecast.levels=[0.1,0.5,0.9]",
-    "forecast.epochs=6",
-    "forecast.patience=6",
+    "forecast.least_steps=10",
+    "forecast.epochs=4",
     "forecast.num_workers=2",
     "forecast.threads_per_worker=2",
 )
