@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from cluster.config import Settings, load_settings
 from cluster.errors import ConfigError, PlanningError
@@ -61,7 +61,9 @@ def list_plans(
     if as_json:
         print(json.dumps(page))
         return
-    table = Table("run", "orders of", "state", "planned", "by", "asked at")
+    # A name is there to be copied: never cut, whatever the width.
+    name = Column("run", no_wrap=True, min_width=max((len(run["run_id"]) for run in page["runs"]), default=0))
+    table = Table(name, "orders of", "state", "planned", "by", "asked at")
     for run in page["runs"]:
         planned = f"{run['num_planned']:,} of {run['num_series']:,}"
         table.add_row(run["run_id"], run["on_date"], run["state"], planned, run["created_by"], run["created_at"][:16])

@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from serving_home import ITEMS, Home, make_home, publish_forecaster, publish_policy
+from serving_home import AFTER_ON, ITEMS, Home, make_home, publish_forecaster, publish_policy
 
 from cluster.artifacts import slug_of
 from cluster.errors import ConflictError
@@ -164,6 +164,25 @@ def test_concurrent_requests_all_get_their_own_answer(service: ServiceHandle) ->
 def replica_pids() -> set[int]:
     children = psutil.Process().children(recursive=True)
     return {child.pid for child in children if "ray::ServeReplica" in "".join(child.cmdline())}
+
+
+def test_a_plan_is_made_beside_the_requests_and_its_orders_count(client: httpx.Client) -> None:
+    stock = [{"item_id": item, "on_hand_qty": 0.0} for item in ITEMS]
+    body = {"counted_on": AFTER_ON.isoformat(), "stock": stock}
+    assert client.post("/v1/stock", json=body, headers={"idempotency-key": "count"}).status_code == 200
+    asked = [client.post("/v1/plan-runs", json={}).json() for _ in range(3)]
+    assert len({run["run_id"] for run in asked}) == 1
+    path = f"/v1/plan-runs/{asked[0]['run_id']}"
+    end = time.monotonic() + 120
+    while (run := client.get(path).json())["state"] != "done":
+        assert time.monotonic() < end, run
+        time.sleep(0.1)
+    line = client.get(f"{path}/lines", params={"ordered_only": True}).json()["lines"][0]
+    outcomes = [client.post(f"/v1/plan-lines/{line['line_id']}/approve", json={"version": 1}) for _ in range(2)]
+    assert [outcome.status_code for outcome in outcomes] == [200, 409]
+    asked_for = {"series": [{"item_id": line["item_id"]}]}
+    answer = client.post("/v1/order-plans", json=asked_for).json()["lines"][0]
+    assert answer["on_order_qty"] == line["order_qty"]
 
 
 def test_releases_go_live_or_are_refused_without_a_failed_request(home: Home, service: ServiceHandle) -> None:
