@@ -29,6 +29,7 @@ from serve.tables import (
 )
 
 _HISTORY_SHOWN = 200
+_MAX_NUMBER = 2**53
 Page = dict[str, Any]
 
 
@@ -326,11 +327,16 @@ def _cursor(*key: object) -> str:
 def _read_cursor(text: str, *, kinds: tuple[type, ...]) -> list[Any]:
     try:
         key = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        if [type(part) for part in key] != list(kinds):
+        if [type(part) for part in key] != list(kinds) or not all(map(_is_plain, key)):
             raise ValueError
     except (ValueError, TypeError, binascii.Error) as error:
         raise DataError("'after' is not what an earlier page gave as 'next'; leave it out to start anew") from error
     return list(key)
+
+
+def _is_plain(part: str | float) -> bool:
+    """Whether every database can compare with it."""
+    return "\x00" not in part if isinstance(part, str) else abs(part) < _MAX_NUMBER
 
 
 def _moment(text: str) -> datetime:

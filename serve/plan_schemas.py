@@ -12,7 +12,10 @@ from serve.tables import LineState, OrderState, RunState
 MAX_PAGE = 1_000
 MAX_TOLD = 10_000
 
-Reason = Annotated[str, Field(strict=True, max_length=1_000, description="why; kept in the audit")]
+# PostgreSQL has no character 0.
+Reason = Annotated[
+    str, Field(strict=True, max_length=1_000, pattern=r"^[^\x00]*$", description="why; kept in the audit")
+]
 GivenReason = Annotated[Reason, Field(min_length=1)]
 Cursor = Annotated[str | None, Field(max_length=1_000, description="'next' of the page before; default: the first")]
 Limit = Annotated[int, Field(ge=1, le=MAX_PAGE, description="most rows of the page")]
@@ -440,7 +443,7 @@ class OrderCancelled(AnswerBody):
 class AuditQuery(RequestBody):
     """Whose changes."""
 
-    subject: Annotated[str | None, Field(max_length=40, description="line, run, stock, open_order, orders, ...")] = None
+    subject: Annotated[Id | None, Field(description="line, run, stock, open_order, orders, ...")] = None
     subject_id: Id | None = None
     limit: Limit = 100
     after: Cursor = None

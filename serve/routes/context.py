@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy.orm import Session
 
@@ -114,6 +114,7 @@ def _actor(request: Request) -> str:
     return cast(str, request.state.actor)
 
 
+PathId = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 ServicesOf = Annotated[Services, Depends(_services)]
 UsersOf = Annotated[UserIds, Depends(_users)]
 MaxSeriesOf = Annotated[int, Depends(_max_series)]

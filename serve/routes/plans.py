@@ -12,7 +12,7 @@ from serve.approvals import Decision, Verb, approve_all, decide
 from serve.exports import FORMATS, export_approved, read_export
 from serve.plan_asking import ask_for_plan
 from serve.plan_queries import LineFilter, export_json, list_exports, list_lines, list_runs, show_line, show_run
-from serve.routes.context import REFUSALS, ActorOf, PlanningOf, ServicesOf, each_once
+from serve.routes.context import REFUSALS, ActorOf, PathId, PlanningOf, ServicesOf, each_once
 from serve.runs import cancel_run
 
 router = APIRouter(tags=["stored plans"], dependencies=[Depends(each_once)])
@@ -52,14 +52,14 @@ async def runs(query: Annotated[schemas.RunQuery, Query()], planning: PlanningOf
 
 @router.get(RUN, response_model=schemas.PlanRunDetail, responses=REFUSALS)
 @needs(Scope.READ)
-async def run(run_id: str, planning: PlanningOf) -> JSONResponse:
+async def run(run_id: PathId, planning: PlanningOf) -> JSONResponse:
     """Say how far a plan is, and what its lines come to."""
     return await planning.answer(f"run {run_id}", lambda session: show_run(session, run_id))
 
 
 @router.post(RUN + "/cancel", response_model=schemas.PlanRunDetail, responses=REFUSALS)
 @needs(Scope.DECIDE)
-async def cancel(run_id: str, body: schemas.CancelRequest, planning: PlanningOf, actor: ActorOf) -> JSONResponse:
+async def cancel(run_id: PathId, body: schemas.CancelRequest, planning: PlanningOf, actor: ActorOf) -> JSONResponse:
     """End a plan that is not done yet; asked for again, it goes on where it ended."""
     await asyncio.to_thread(cancel_run, planning.database, run_id, actor=actor, reason=body.reason)
     return await planning.answer(f"run {run_id}", lambda session: show_run(session, run_id))
@@ -67,7 +67,7 @@ async def cancel(run_id: str, body: schemas.CancelRequest, planning: PlanningOf,
 
 @router.get(RUN + "/lines", response_model=schemas.StoredLines, responses=REFUSALS)
 @needs(Scope.READ)
-async def lines(run_id: str, query: Annotated[schemas.LineQuery, Query()], planning: PlanningOf) -> JSONResponse:
+async def lines(run_id: PathId, query: Annotated[schemas.LineQuery, Query()], planning: PlanningOf) -> JSONResponse:
     """List a plan's lines: those with most money at risk first, or in another order; all, or those with a mark."""
     wanted = LineFilter(**query.model_dump(exclude={"limit", "after"}))
     return await planning.answer(
@@ -78,7 +78,7 @@ async def lines(run_id: str, query: Annotated[schemas.LineQuery, Query()], plann
 
 @router.get(LINE, response_model=schemas.StoredLineDetail, responses=REFUSALS)
 @needs(Scope.READ)
-async def line(line_id: str, planning: PlanningOf) -> JSONResponse:
+async def line(line_id: PathId, planning: PlanningOf) -> JSONResponse:
     """Explain a line: the steps to its quantity, and everything that was done with it."""
     return await planning.answer(f"line {line_id}", lambda session: show_line(session, line_id))
 
@@ -95,35 +95,35 @@ async def approve_many(body: schemas.ApproveManyRequest, planning: PlanningOf, a
 
 @router.post(LINE + "/approve", response_model=schemas.StoredLineDetail, responses=REFUSALS)
 @needs(Scope.DECIDE)
-async def approve(line_id: str, body: schemas.ApproveRequest, planning: PlanningOf, actor: ActorOf) -> JSONResponse:
+async def approve(line_id: PathId, body: schemas.ApproveRequest, planning: PlanningOf, actor: ActorOf) -> JSONResponse:
     """Order what a line says: it is on order from now on, for every plan that is made."""
     return await _decide(planning, line_id, Verb.APPROVE, body, actor=actor)
 
 
 @router.post(LINE + "/edit", response_model=schemas.StoredLineDetail, responses=REFUSALS)
 @needs(Scope.DECIDE)
-async def edit(line_id: str, body: schemas.EditRequest, planning: PlanningOf, actor: ActorOf) -> JSONResponse:
+async def edit(line_id: PathId, body: schemas.EditRequest, planning: PlanningOf, actor: ActorOf) -> JSONResponse:
     """Change a line's quantity, within the supplier's terms; its ledger says who wanted what."""
     return await _decide(planning, line_id, Verb.EDIT, body, actor=actor)
 
 
 @router.post(LINE + "/snooze", response_model=schemas.StoredLineDetail, responses=REFUSALS)
 @needs(Scope.DECIDE)
-async def snooze(line_id: str, body: schemas.SnoozeRequest, planning: PlanningOf, actor: ActorOf) -> JSONResponse:
+async def snooze(line_id: PathId, body: schemas.SnoozeRequest, planning: PlanningOf, actor: ActorOf) -> JSONResponse:
     """Leave a line's series alone until a day: plans before it start with this line snoozed."""
     return await _decide(planning, line_id, Verb.SNOOZE, body, actor=actor)
 
 
 @router.post(LINE + "/reject", response_model=schemas.StoredLineDetail, responses=REFUSALS)
 @needs(Scope.DECIDE)
-async def reject(line_id: str, body: schemas.ReasonedRequest, planning: PlanningOf, actor: ActorOf) -> JSONResponse:
+async def reject(line_id: PathId, body: schemas.ReasonedRequest, planning: PlanningOf, actor: ActorOf) -> JSONResponse:
     """Order nothing."""
     return await _decide(planning, line_id, Verb.REJECT, body, actor=actor)
 
 
 @router.post(LINE + "/reopen", response_model=schemas.StoredLineDetail, responses=REFUSALS)
 @needs(Scope.DECIDE)
-async def reopen(line_id: str, body: schemas.ReasonedRequest, planning: PlanningOf, actor: ActorOf) -> JSONResponse:
+async def reopen(line_id: PathId, body: schemas.ReasonedRequest, planning: PlanningOf, actor: ActorOf) -> JSONResponse:
     """Take back an approval that was not exported, a rejection or a snooze."""
     return await _decide(planning, line_id, Verb.REOPEN, body, actor=actor)
 
@@ -155,7 +155,7 @@ async def exports(query: Annotated[schemas.ExportQuery, Query()], planning: Plan
 )
 @needs(Scope.READ)
 async def export_file(
-    export_id: str, query: Annotated[schemas.ExportFileQuery, Query()], planning: PlanningOf
+    export_id: PathId, query: Annotated[schemas.ExportFileQuery, Query()], planning: PlanningOf
 ) -> Response:
     """Fetch an export's lines as CSV, Parquet or JSON, as often as needed."""
     known = await planning.read(f"export {export_id}", lambda session: read_export(session, export_id))

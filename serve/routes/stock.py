@@ -17,7 +17,7 @@ from serve import plan_schemas as schemas
 from serve.access.roles import Scope, needs
 from serve.intake import take_once
 from serve.plan_queries import list_audit, list_open_orders, list_stock
-from serve.routes.context import REFUSALS, ActorOf, Planning, PlanningOf, ServicesOf, UsersOf, each_once
+from serve.routes.context import REFUSALS, ActorOf, PathId, Planning, PlanningOf, ServicesOf, UsersOf, each_once
 from serve.stock_book import (
     Count,
     Counted,
@@ -137,7 +137,7 @@ async def open_orders(query: Annotated[schemas.OpenOrderQuery, Query()], plannin
 @router.post("/v1/open-orders/{open_order_id}/cancel", response_model=schemas.OrderCancelled, responses=REFUSALS)
 @needs(Scope.DECIDE)
 async def cancel_open_order(
-    open_order_id: str, body: schemas.CancelRequest, planning: PlanningOf, actor: ActorOf
+    open_order_id: PathId, body: schemas.CancelRequest, planning: PlanningOf, actor: ActorOf
 ) -> JSONResponse:
     """Say that what is still open of an order will not come."""
 

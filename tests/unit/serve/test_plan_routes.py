@@ -1,7 +1,9 @@
 """Stored plans over HTTP, over the real composition and tiny real models; on SQLite and PostgreSQL."""
 
 import asyncio
+import base64
 import io
+import json
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -282,3 +284,34 @@ def test_the_audit_is_complete_and_in_pages(shop: TestClient) -> None:
     assert told == [("run", "finish"), ("run", "start"), ("run", "ask"), ("stock", "take"), ("stock", "count")]
     of_run = get(shop, "/v1/audit", schemas.AuditChanges, subject="run", subject_id=run_id)["changes"]
     assert [row["action"] for row in of_run] == ["finish", "start", "ask"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [["\x00", "a"], [10**400, 1], [1.0, 10**30], [-(10**30)], ["2024-01-01", "a"], ["x", "y"], [], [[]], {"a": 1}],
+)
+def test_a_page_that_nobody_gave_is_refused_everywhere(shop: TestClient, key: Any) -> None:
+    after = base64.urlsafe_b64encode(json.dumps(key).encode()).decode().rstrip("=")
+    run_id = make_plan(shop, series=[{"item_id": ITEMS[0]}])
+    run = f"/v1/plan-runs/{run_id}/lines"
+    for path in (
+        "/v1/plan-runs",
+        run,
+        f"{run}?order=series",
+        "/v1/exports",
+        "/v1/stock",
+        "/v1/open-orders",
+        "/v1/audit",
+    ):
+        response = shop.get(path + ("&" if "?" in path else "?") + f"after={after}")
+        assert response.status_code in (200, 422), response.text
+
+
+def test_what_a_database_cannot_hold_is_refused_before_it(shop: TestClient) -> None:
+    refused(shop.get("/v1/plan-runs/%00"), 422)
+    refused(shop.get("/v1/plan-lines/a%00b"), 422)
+    refused(shop.get("/v1/audit?subject=%00"), 422)
+    refused(shop.get("/v1/stock?item_id=%00"), 422)
+    refused(shop.post("/v1/plan-lines/x/reject", json={"version": 1, "reason": "a\x00b"}), 422)
+    refused(shop.post("/v1/plan-lines/x/reject", json={"version": 10**30, "reason": "r"}), 422)
+    refused(shop.post("/v1/plan-lines/approve", json={"lines": [{"line_id": "\x00", "version": 1}]}), 422)
