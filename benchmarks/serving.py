@@ -31,7 +31,7 @@ from benchmarks.serving_shop import open_shop, overrides_of
 
 Row = dict[str, Any]
 
-_START_S = 300
+_START_S = 900
 _ROUTES = ("recommendations", "forecasts", "order-plans")
 # Connections at which order plans of the composed layout are judged: each is a batch of 100 series.
 _CONNECTIONS = {"recommendations": (1, 32), "forecasts": (1, 32), "order-plans": (1, 8, 32)}
@@ -60,7 +60,7 @@ def main() -> None:
         for name in arguments.systems:
             # One at a time: systems that wait would still take memory, and Ray's processes never quite sleep.
             with _running(name, folder, arguments=arguments) as system:
-                _ask_all(system, samples, arguments=arguments)
+                _ask_all(name, system, samples, arguments=arguments)
         print(f"turn {turn + 1} of {arguments.turns} done", file=sys.stderr, flush=True)
     rows = [_median(key, found) for key, found in samples.items()]
     report("serving", rows, targets=_targets(rows), arguments=arguments, facts=_facts(arguments))
@@ -82,7 +82,9 @@ def _parse() -> argparse.Namespace:
     return arguments
 
 
-def _ask_all(system: System, samples: dict[tuple[str, str, int], list[Row]], *, arguments: argparse.Namespace) -> None:
+def _ask_all(
+    name: str, system: System, samples: dict[tuple[str, str, int], list[Row]], *, arguments: argparse.Namespace
+) -> None:
     with tempfile.TemporaryDirectory() as scripts:
         for route in _ROUTES:
             script = _write_script(Path(scripts), route, num_items=arguments.items)
@@ -92,7 +94,7 @@ def _ask_all(system: System, samples: dict[tuple[str, str, int], list[Row]], *, 
                 found = _wrk(system.url, script, connections=connections, seconds=arguments.seconds)
                 spent_ms = 1e3 * (_cpu_s(system.process) - began_s)
                 found["cpu_ms"] = spent_ms / max(found["requests"], 1)
-                samples.setdefault((system.name, route, connections), []).append(found)
+                samples.setdefault((name, route, connections), []).append(found)
 
 
 def _median(key: tuple[str, str, int], found: Sequence[Row]) -> Row:
@@ -114,7 +116,7 @@ def _targets(rows: Sequence[Row]) -> list[Row]:
     ) -> None:
         ours, bare = at.get((system, route, connections)), at.get(("bare", route, connections))
         if ours is not None and bare is not None:
-            value = round(ours[name] / bare[name], 3)
+            value = round(ours[name] / max(bare[name], 1e-9), 3)
             targets.append(make_target(what, value=value, target=target, at_least=at_least))
 
     for route in _ROUTES:
@@ -146,24 +148,30 @@ def _facts(arguments: argparse.Namespace) -> Row:
 
 @contextmanager
 def _running(name: str, folder: Path, *, arguments: argparse.Namespace) -> Iterator[System]:
-    port = _free_port()
     if name == "bare":
-        command = [
-            "benchmarks.serving_bare",
-            "--shop",
-            str(folder),
-            "--items",
-            str(arguments.items),
-            "--port",
-            str(port),
-        ]
-    else:
-        command = ["restock.cli", "serve", "--port", str(port)]
-        sets = [f"serve.layout={name}", f"serve.proxy={arguments.proxy}", "serve.num_cpus_per_replica=0.1"]
-        command += [part for given in (*overrides_of(folder, seed=arguments.seed), *sets) for part in ("--set", given)]
+        shop = ["--shop", str(folder), "--items", str(arguments.items)]
+        with _started(name, ["benchmarks.serving_bare", *shop]) as system:
+            yield system
+        return
+    sets = [*overrides_of(folder, seed=arguments.seed), f"serve.layout={name}", f"serve.proxy={arguments.proxy}"]
+    with running_service([*sets, "serve.num_cpus_per_replica=0.1"]) as system:
+        yield system
+
+
+@contextmanager
+def running_service(sets: Sequence[str]) -> Iterator[System]:
+    """``restock serve`` under the given settings, until the end of the block."""
+    given = [part for text in (*sets, "serve.access=development", "serve.rate_per_s=0") for part in ("--set", text)]
+    with _started("restock", ["restock.cli", "serve", *given]) as system:
+        yield system
+
+
+@contextmanager
+def _started(name: str, command: Sequence[str]) -> Iterator[System]:
+    port = _free_port()
     with ExitStack() as stack:
         log = stack.enter_context(tempfile.TemporaryFile())
-        process = subprocess.Popen([sys.executable, "-m", *command], stdout=log, stderr=log)
+        process = subprocess.Popen([sys.executable, "-m", *command, "--port", str(port)], stdout=log, stderr=log)
         stack.callback(_end, process)
         url = f"http://127.0.0.1:{port}"
         _wait_for(url, process=process)
