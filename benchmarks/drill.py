@@ -52,7 +52,7 @@ def main() -> None:
     """Start the service and its clients; then one drill after another."""
     arguments = _parse()
     with tempfile.TemporaryDirectory() as folder:
-        shop = Path(folder) / "shop"
+        shop = arguments.shop or Path(folder) / "shop"
         settings = open_shop(shop, num_items=_NUM_ITEMS, seed=arguments.seed)
         good, broken = _candidates(settings)
         sets = [*overrides_of(shop, seed=arguments.seed), f"serve.proxy={arguments.proxy}", "serve.num_replicas=2"]
@@ -62,7 +62,7 @@ def main() -> None:
             "serve.patience_s=30",
             "serve.follow_s=0",
         ]
-        with running_service(sets) as system, Clients(system.url) as clients:
+        with running_service(sets) as system, Clients(system) as clients:
             time.sleep(arguments.calm_s)
             rows = [clients.watch("nothing", lambda: "", calm_s=arguments.calm_s)]
             for name in (*_REPLICAS, "proxy", "controller"):
@@ -87,6 +87,7 @@ def main() -> None:
 def _parse() -> argparse.Namespace:
     parser = make_parser(__doc__ or "")
     parser.add_argument("--calm-s", type=float, default=20.0, help="seconds of load after each event")
+    parser.add_argument("--shop", type=Path, help="folder of the shop; made if missing")
     parser.add_argument("--proxy", choices=["python", "haproxy"], default="python")
     arguments = parser.parse_args()
     if arguments.quick:
@@ -120,15 +121,16 @@ def _kill(system: System, name: str) -> str:
 
 
 def _release(system: System, verb: str, body: dict[str, str]) -> str:
-    response = httpx.post(f"{system.url}/v1/models/{verb}", json=body, timeout=300)
+    response = httpx.post(f"{system.url}/v1/models/{verb}", json=body, headers=system.headers, timeout=300)
     return f"{response.status_code} {response.json().get('version') or response.json().get('detail', '')[:80]}"
 
 
 class Clients:
     """Ask over and over from a few threads while entered."""
 
-    def __init__(self, url: str) -> None:
-        self._url, self._done = url, threading.Event()
+    def __init__(self, system: System) -> None:
+        self._client = httpx.Client(base_url=system.url, headers=system.headers, timeout=60)
+        self._done = threading.Event()
         self._sent: list[Sent] = []
         self._pool = ThreadPoolExecutor(_NUM_CLIENTS)
 
@@ -141,6 +143,7 @@ class Clients:
         for running in self._running:
             running.result()
         self._pool.shutdown()
+        self._client.close()
 
     def watch(self, what: str, act: Callable[[], str], *, calm_s: float) -> Row:
         """Do something, go on asking for a while, and say what became of the requests meanwhile."""
@@ -180,10 +183,10 @@ class Clients:
         items = [{"item_id": f"item-{(number + place) % _NUM_ITEMS:05d}"} for place in range(5)]
         try:
             if number % 3 == 0:
-                response = httpx.get(f"{self._url}/v1/recommendations?user_id=user-{number}&k=10", timeout=60)
+                response = self._client.get(f"/v1/recommendations?user_id=user-{number}&k=10")
             else:
                 route = "forecasts" if number % 3 == 1 else "order-plans"
-                response = httpx.post(f"{self._url}/v1/{route}", json={"series": items}, timeout=60)
+                response = self._client.post(f"/v1/{route}", json={"series": items})
         except httpx.HTTPError:
             return True
         return response.status_code >= 500

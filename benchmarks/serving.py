@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -20,6 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,10 @@ import psutil
 
 from benchmarks.frame import make_parser, make_target, report
 from benchmarks.serving_shop import open_shop, overrides_of
+from cluster.config import load_settings
+from serve.access.roles import Role
+from serve.access.tokens import TokenBook
+from serve.database import open_database
 
 Row = dict[str, Any]
 
@@ -39,10 +45,10 @@ _CONNECTIONS = {"recommendations": (1, 32), "forecasts": (1, 32), "order-plans":
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class System:
-    """A running system: where it listens, and its first process."""
+    """A running system: where it listens, what its callers send, and its first process."""
 
-    name: str
     url: str
+    headers: dict[str, str]
     process: psutil.Process
 
 
@@ -88,10 +94,10 @@ def _ask_all(
     with tempfile.TemporaryDirectory() as scripts:
         for route in _ROUTES:
             script = _write_script(Path(scripts), route, num_items=arguments.items)
-            _wrk(system.url, script, connections=4, seconds=1.0)  # warm: first calls import and allocate
+            _wrk(system, script, connections=4, seconds=1.0)  # warm: first calls import and allocate
             for connections in _CONNECTIONS[route]:
                 began_s = _cpu_s(system.process)
-                found = _wrk(system.url, script, connections=connections, seconds=arguments.seconds)
+                found = _wrk(system, script, connections=connections, seconds=arguments.seconds)
                 spent_ms = 1e3 * (_cpu_s(system.process) - began_s)
                 found["cpu_ms"] = spent_ms / max(found["requests"], 1)
                 samples.setdefault((name, route, connections), []).append(found)
@@ -150,7 +156,7 @@ def _facts(arguments: argparse.Namespace) -> Row:
 def _running(name: str, folder: Path, *, arguments: argparse.Namespace) -> Iterator[System]:
     if name == "bare":
         shop = ["--shop", str(folder), "--items", str(arguments.items)]
-        with _started(name, ["benchmarks.serving_bare", *shop]) as system:
+        with _started(["benchmarks.serving_bare", *shop], headers={}) as system:
             yield system
         return
     sets = [*overrides_of(folder, seed=arguments.seed), f"serve.layout={name}", f"serve.proxy={arguments.proxy}"]
@@ -160,34 +166,41 @@ def _running(name: str, folder: Path, *, arguments: argparse.Namespace) -> Itera
 
 @contextmanager
 def running_service(sets: Sequence[str]) -> Iterator[System]:
-    """``restock serve`` under the given settings, until the end of the block."""
-    given = [part for text in (*sets, "serve.access=development", "serve.rate_per_s=0") for part in ("--set", text)]
-    with _started("restock", ["restock.cli", "serve", *given]) as system:
+    """``restock serve`` under the given settings, until the end of the block; callers have a token, as in production."""
+    sets = [*sets, "serve.access=tokens", "serve.rate_per_s=0"]
+    book = TokenBook(open_database(load_settings(overrides=sets)))
+    token = book.create(
+        f"benchmark-{secrets.token_hex(4)}", role=Role.OPERATOR, lasts=timedelta(days=1), actor="benchmark"
+    )
+    command = ["restock.cli", "serve", *(part for text in sets for part in ("--set", text))]
+    with _started(command, headers={"authorization": f"Bearer {token}"}) as system:
         yield system
 
 
 @contextmanager
-def _started(name: str, command: Sequence[str]) -> Iterator[System]:
+def _started(command: Sequence[str], *, headers: dict[str, str]) -> Iterator[System]:
     port = _free_port()
     with ExitStack() as stack:
         log = stack.enter_context(tempfile.TemporaryFile())
         process = subprocess.Popen([sys.executable, "-m", *command, "--port", str(port)], stdout=log, stderr=log)
         stack.callback(_end, process)
         url = f"http://127.0.0.1:{port}"
-        _wait_for(url, process=process)
-        yield System(name=name, url=url, process=psutil.Process(process.pid))
+        system = System(url=url, headers=headers, process=psutil.Process(process.pid))
+        _wait_for(system, process=process)
+        yield system
 
 
-def _wait_for(url: str, *, process: subprocess.Popen[bytes]) -> None:
+def _wait_for(system: System, *, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if httpx.get(f"{url}/v1/recommendations?user_id=user-1&k=1", timeout=10).status_code == 200:
+            asked = httpx.get(f"{system.url}/v1/recommendations?user_id=user-1&k=1", headers=system.headers, timeout=10)
+            if asked.status_code == 200:
                 return
         except httpx.HTTPError:
             pass
         time.sleep(0.2)
-    raise RuntimeError(f"{url} does not answer (exit code {process.poll()})")
+    raise RuntimeError(f"{system.url} does not answer (exit code {process.poll()})")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -246,7 +259,7 @@ def _body(first: int, *, size: int, num_items: int) -> str:
     return json.dumps({"series": [{"item_id": f"item-{item:05d}"} for item in items]})
 
 
-def _wrk(url: str, script: Path, *, connections: int, seconds: float) -> Row:
+def _wrk(system: System, script: Path, *, connections: int, seconds: float) -> Row:
     command = [
         "wrk",
         "-t1",
