@@ -166,7 +166,7 @@ def _running(name: str, folder: Path, *, arguments: argparse.Namespace) -> Itera
 
 @contextmanager
 def running_service(sets: Sequence[str]) -> Iterator[System]:
-    """``restock serve`` under the given settings, until the end of the block; callers have a token, as in production."""
+    """``restock serve`` under the given settings, until the end of the block; its callers have a token."""
     sets = [*sets, "serve.access=tokens", "serve.rate_per_s=0"]
     book = TokenBook(open_database(load_settings(overrides=sets)))
     token = book.create(
@@ -186,21 +186,25 @@ def _started(command: Sequence[str], *, headers: dict[str, str]) -> Iterator[Sys
         stack.callback(_end, process)
         url = f"http://127.0.0.1:{port}"
         system = System(url=url, headers=headers, process=psutil.Process(process.pid))
-        _wait_for(system, process=process)
+        if not _answers(system, process=process):
+            log.seek(0)
+            said = log.read().decode(errors="replace")[-1_000:]
+            raise RuntimeError(f"{url} does not answer (exit code {process.poll()}): {said}")
         yield system
 
 
-def _wait_for(system: System, *, process: subprocess.Popen[bytes]) -> None:
+def _answers(system: System, *, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until the system answers; False if it ends or takes too long."""
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
             asked = httpx.get(f"{system.url}/v1/recommendations?user_id=user-1&k=1", headers=system.headers, timeout=10)
             if asked.status_code == 200:
-                return
+                return True
         except httpx.HTTPError:
             pass
         time.sleep(0.2)
-    raise RuntimeError(f"{system.url} does not answer (exit code {process.poll()})")
+    return False
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -260,17 +264,9 @@ def _body(first: int, *, size: int, num_items: int) -> str:
 
 
 def _wrk(system: System, script: Path, *, connections: int, seconds: float) -> Row:
-    command = [
-        "wrk",
-        "-t1",
-        f"-c{connections}",
-        f"-d{max(round(seconds), 1)}s",
-        "--timeout",
-        "30s",
-        "-s",
-        str(script),
-        url,
-    ]
+    asked = [part for name, value in system.headers.items() for part in ("-H", f"{name}: {value}")]
+    given = ["-t1", f"-c{connections}", f"-d{max(round(seconds), 1)}s", "--timeout", "30s", *asked]
+    command = ["wrk", *given, "-s", str(script), system.url]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.search(r"FOUND (\d+) (\d+) (\d+) ([\d.]+) ([\d.]+)", printed)
     if found is None:

@@ -1,0 +1,101 @@
+"""CPU time of a request in one process: our application around the models, beside bare FastAPI around the same ones.
+
+No server, no proxy, no hop: both applications are called as ASGI. What is left is what routes, guard, log, metrics and
+the thread of each model cost, whoever else uses the machine. ``serving`` measures the rest.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Scope
+
+from benchmarks.frame import make_parser, make_target, report
+from benchmarks.serving_bare import make_app
+from benchmarks.serving_shop import open_shop
+from serve.ingress import make_api
+from serve.layout import LocalReplicas
+from serve.releases import serving_versions
+
+Row = dict[str, Any]
+
+_TARGET = 0.65
+_CALLS = (
+    ("recommendations", "GET", "/v1/recommendations", b"user_id=user-5&k=20", 0, 100),
+    ("forecasts", "POST", "/v1/forecasts", b"", 50, 15),
+    ("order-plans", "POST", "/v1/order-plans", b"", 100, 10),
+)
+
+
+def main() -> None:
+    """Call each route of both applications."""
+    parser = make_parser(__doc__ or "")
+    parser.add_argument("--items", type=int, default=10_000, help="items of the shop, and series")
+    parser.add_argument("--shop", type=Path, help="folder of the shop; made if missing")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.items = 500
+    rows = _measure(arguments)
+    targets = [
+        make_target(
+            f"{bare['route']}: CPU time of bare over ours",
+            value=round(bare["cpu_ms"] / ours["cpu_ms"], 3),
+            target=_TARGET,
+            at_least=True,
+        )
+        for bare, ours in zip(rows[::2], rows[1::2], strict=True)
+    ]
+    report("serving_cpu", rows, targets=targets, arguments=arguments, facts={"items": arguments.items})
+
+
+def _measure(arguments: argparse.Namespace) -> list[Row]:
+    folder = arguments.shop or Path(tempfile.gettempdir()) / f"restock-bench-shop-{arguments.items}"
+    settings = open_shop(folder, num_items=arguments.items, seed=arguments.seed)
+    serving = settings.serve.model_copy(update={"access": "development", "rate_per_s": 0.0, "stored_series": 0})
+    settings = settings.model_copy(update={"serve": serving})
+    replicas = LocalReplicas(settings)
+    asyncio.run(replicas.reconfigure(serving_versions(settings)))
+    logging.getLogger("restock").addHandler(logging.NullHandler())
+    apps: dict[str, ASGIApp] = {"bare": make_app(settings), "ours": make_api(replicas.services, settings=settings)}
+    return [
+        {"system": name, "route": call[0], "cpu_ms": round(asyncio.run(_cpu_ms(app, call)), 2), "requests": call[-1]}
+        for call in _CALLS
+        for name, app in apps.items()
+    ]
+
+
+async def _cpu_ms(app: ASGIApp, call: tuple[str, str, str, bytes, int, int]) -> float:
+    _, method, path, query, num_series, times = call
+    series = [{"item_id": f"item-{item:05d}"} for item in range(num_series)]
+    body = json.dumps({"series": series}).encode() if series else b""
+    scope = {"type": "http", "http_version": "1.1", "method": method, "path": path, "query_string": query}
+    scope |= {"headers": [(b"content-type", b"application/json")], "client": ("127.0.0.1", 1), "scheme": "http"}
+    await _call(app, scope, body)  # first calls import and allocate
+    began_s = time.process_time()
+    for _ in range(times):
+        await _call(app, scope, body)
+    return 1e3 * (time.process_time() - began_s) / times
+
+
+async def _call(app: ASGIApp, scope: Scope, body: bytes) -> None:
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+    statuses = []
+
+    async def receive() -> Message:
+        return waiting.pop() if waiting else await asyncio.Future()
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    await app(dict(scope), receive, send)
+    assert statuses == [200], statuses
+
+
+if __name__ == "__main__":
+    main()
