@@ -9,6 +9,7 @@ swapped, a broken one is refused, the swap is rolled back. A request fails if it
 import argparse
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -31,6 +32,7 @@ Row = dict[str, Any]
 
 _NUM_ITEMS, _NUM_CLIENTS, _PAUSE_S = 500, 3, 0.05
 _RETRY_AFTER_S = (0.5, 1.0)
+_PROXY_BACK_S = 60.0
 _REPLICAS = ("forecaster", "recommender", "policy", "planner", "ingress")
 _TITLES = {name: f"ServeReplica:restock:{name}" for name in _REPLICAS} | {
     "proxy": "ProxyActor",
@@ -121,8 +123,21 @@ def _kill(system: System, name: str) -> str:
 
 
 def _release(system: System, verb: str, body: dict[str, str]) -> str:
+    _wait_for_proxy(system)
     response = httpx.post(f"{system.url}/v1/models/{verb}", json=body, headers=system.headers, timeout=300)
     return f"{response.status_code} {response.json().get('version') or response.json().get('detail', '')[:80]}"
+
+
+def _wait_for_proxy(system: System) -> None:
+    # An operator, too, comes back when the proxy does.
+    deadline = time.monotonic() + _PROXY_BACK_S
+    while time.monotonic() < deadline:
+        try:
+            httpx.get(f"{system.url}/healthz", timeout=5)
+        except httpx.HTTPError:
+            time.sleep(0.2)
+        else:
+            return
 
 
 class Clients:
@@ -154,6 +169,7 @@ class Clients:
         sent = self._sent[first:]
         failed = [request.at_s for request in sent if request.failed]
         took_s = sorted(request.took_s for request in sent)
+        print(f"{what}: {len(sent)} sent, {len(failed)} failed", file=sys.stderr, flush=True)
         return {
             "event": what,
             "outcome": outcome,
