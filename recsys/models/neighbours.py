@@ -45,6 +45,11 @@ class NeighbourModel:
     num_neighbours: int = 100
     item_IK: RowArray = field(default_factory=lambda: np.zeros((0, 0), np.int32))
     score_IK: ScoreArray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    near_II: sparse.csr_array = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Once per model: building it takes longer than a user's scores.
+        object.__setattr__(self, "near_II", _near_II(self.item_IK, self.score_IK))
 
     def fit(self, interactions: Interactions) -> Self:
         """Count pairs, one lag after the other, and keep the best neighbours of each item."""
@@ -64,7 +69,7 @@ class NeighbourModel:
         shape = (histories.num_users, histories.num_items)
         weight_E = self.weight_E(histories)
         history_UI = sparse.csr_array((weight_E, histories.item_E, histories.offset_U1), shape=shape)
-        return (history_UI @ self._matrix()).toarray()
+        return (history_UI @ self.near_II).toarray()
 
     def weight_E(self, histories: Interactions) -> ScoreArray:
         """Weight of each event of a history: its behaviour, and how many baskets ago it was."""
@@ -72,7 +77,7 @@ class NeighbourModel:
 
     def similar_JI(self, item_J: IntArray) -> ScoreArray:
         """Co-occurrence with the given items; -inf for the item itself."""
-        score_JI = self._matrix()[item_J].toarray()
+        score_JI = self.near_II[item_J].toarray()
         score_JI[np.arange(len(item_J)), item_J] = -np.inf
         return score_JI
 
@@ -98,11 +103,12 @@ class NeighbourModel:
         """Model with these parameters and neighbour lists."""
         return cls(**config, item_IK=arrays["item_IK"], score_IK=arrays["score_IK"])
 
-    def _matrix(self) -> sparse.csr_array:
-        kept_IK = self.item_IK >= 0
-        offset = np.concatenate([[0], np.cumsum(kept_IK.sum(axis=1))])
-        num_items = len(self.item_IK)
-        return sparse.csr_array((self.score_IK[kept_IK], self.item_IK[kept_IK], offset), shape=(num_items, num_items))
+
+def _near_II(item_IK: RowArray, score_IK: ScoreArray) -> sparse.csr_array:
+    kept_IK = item_IK >= 0
+    offset = np.concatenate([[0], np.cumsum(kept_IK.sum(axis=1))])
+    num_items = len(item_IK)
+    return sparse.csr_array((score_IK[kept_IK], item_IK[kept_IK], offset), shape=(num_items, num_items))
 
 
 def _nearest(pairs_II: sparse.csr_array, *, num_I: ScoreArray, k: int) -> tuple[RowArray, ScoreArray]:

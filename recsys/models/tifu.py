@@ -35,6 +35,11 @@ class TifuKnn:
     num_neighbours: int = 300
     max_users: int = 50_000
     vector_NI: sparse.csr_array = field(default_factory=no_matrix)
+    unit_IN: sparse.csr_array = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Once per model: it takes longer than finding a user's neighbours.
+        object.__setattr__(self, "unit_IN", _unit(self.vector_NI).T.tocsr())
 
     def fit(self, interactions: Interactions) -> Self:
         """Keep the vectors of the users with events, those seen last if there are too many."""
@@ -46,7 +51,7 @@ class TifuKnn:
     def score_UI(self, histories: Interactions) -> ScoreArray:
         """Own vector and the neighbours'; 0 for a user without events."""
         own_UI = self._vectors(histories)
-        near_UN: ScoreArray = (_unit(own_UI) @ _unit(self.vector_NI).T).toarray()
+        near_UN: ScoreArray = (_unit(own_UI) @ self.unit_IN).toarray()
         # Users of the training data are no neighbours of themselves, and those with nothing in common of nobody.
         near_UN[(near_UN > 1.0 - 1e-5) | (near_UN <= 0)] = -np.inf
         user_UK, _ = top_items(near_UN, k=self.num_neighbours)
