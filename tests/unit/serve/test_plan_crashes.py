@@ -1,16 +1,18 @@
 """A day of planning, killed (``kill -9``) between any two of its steps and begun again: as if nothing had happened."""
 
+import itertools
 import json
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import crashing_shop
 import pytest
 from crashing_shop import COUNTED_QTY, SHOP, SOLD_QTY
-from databases import PostgresServer
+from databases import PostgresServer, memory_folder
 from sqlalchemy import func, select
 
 from cluster.config import load_settings
@@ -83,13 +85,15 @@ def assert_audit(session: Any, lines: Any) -> None:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def new_url(request: pytest.FixtureRequest, tmp_path: Any) -> Callable[[], str]:
+def new_url(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
     """Makes empty databases."""
     if request.param == "postgresql":
         server: PostgresServer = request.getfixturevalue("postgres")
-        return server.new_schema
-    names = iter(range(1_000))
-    return lambda: f"sqlite:///{tmp_path}/{next(names)}.db"
+        yield server.new_schema
+        return
+    names = itertools.count()
+    with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
+        yield lambda: f"sqlite:///{folder}/{next(names)}.db"
 
 
 def test_a_day_without_a_crash(crash: Crash, database_url: str) -> None:
