@@ -22,6 +22,7 @@ from forecasting.drift_cli import backtest_drift
 from forecasting.stream_cli import forecast_series
 from recsys.bundles_cli import suggest as suggest_bundles
 from recsys.privacy_cli import app as privacy_app
+from restock.cost_cli import cost_command
 from restock.models_cli import app as models_app
 from restock.monitor_cli import monitor_command
 from restock.reference import list_settings, make_configuration_page
@@ -51,6 +52,7 @@ app.add_typer(tokens_app, name="tokens")
 app.add_typer(plans_app, name="plans")
 app.command("bundles")(suggest_bundles)
 app.command("forecast")(forecast_series)
+app.command("cost")(cost_command)
 app.command("monitor")(monitor_command)
 app.command("serve")(serve_command)
 
