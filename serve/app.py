@@ -111,7 +111,9 @@ def _same_environment() -> dict[str, Any]:
     By default it would be that of the process that calls ``serve.run``. A release is deployed by a replica, which has
     the controller's variables: Serve would take its replicas for others, and replace them all.
     """
-    return {"working_dir": ray.get_runtime_context().runtime_env.get("working_dir")}
+    # Asking would start a Ray where there is none yet, and then nothing is deployed either.
+    found = ray.get_runtime_context().runtime_env if ray.is_initialized() else {}
+    return {"working_dir": found.get("working_dir")}
 
 
 def _scale(name: DeploymentName, serving: ServeSettings) -> dict[str, Any]:

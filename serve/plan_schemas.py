@@ -6,7 +6,20 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, Field, model_validator
 
 from serve.plan_queries import LineOrder, Mark
-from serve.schemas import MAX_ROWS, MAX_UNITS, AnswerBody, AsOf, Day, Id, LedgerRow, RequestBody, Series, Units, example
+from serve.schemas import (
+    MAX_ROWS,
+    MAX_UNITS,
+    AnswerBody,
+    AsOf,
+    Day,
+    Id,
+    LedgerRow,
+    Moment,
+    RequestBody,
+    Series,
+    Units,
+    example,
+)
 from serve.tables import LineState, OrderState, RunState
 
 MAX_PAGE = 1_000
@@ -324,7 +337,7 @@ class SaleRow(Series):
     sold_qty: Annotated[
         float, Field(strict=True, ge=-MAX_UNITS, le=MAX_UNITS, allow_inf_nan=False, description="units")
     ]
-    ordered_at: Annotated[AwareDatetime | None, Field(description="default: now")] = None
+    ordered_at: Annotated[Moment | None, Field(description="default: now")] = None
     user_id: Annotated[Id | None, Field(description="customer: the next recommendations follow it")] = None
 
 

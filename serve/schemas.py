@@ -4,7 +4,7 @@ Requests are validated by these models. Answers are written from arrays (``serve
 the tests hold the two together.
 """
 
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -31,6 +31,8 @@ Id = Annotated[
 ]
 Units = Annotated[float, Field(strict=True, ge=0, le=MAX_UNITS, allow_inf_nan=False, description="units")]
 Day = Annotated[date, BeforeValidator(_iso_day)]
+# Years that no shop has seen do not survive a change of time zone.
+Moment = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC))]
 Level = Annotated[float, Field(strict=True, gt=0, lt=1, allow_inf_nan=False)]
 
 
@@ -160,9 +162,9 @@ class LiveEventRow(RequestBody):
     event_type: Annotated[
         Literal["view", "click", "cart", "purchase", "review"], Field(description="what was done")
     ] = "view"
-    occurred_at: Annotated[
-        AwareDatetime | None, Field(description="default: now; a moment in the future counts as now")
-    ] = None
+    occurred_at: Annotated[Moment | None, Field(description="default: now; a moment in the future counts as now")] = (
+        None
+    )
 
 
 class EventsRequest(RequestBody):
@@ -225,7 +227,7 @@ class VisitEvent(RequestBody):
 
     item_id: Id
     event_type: Annotated[Literal["view", "click", "cart", "purchase", "review"], Field(description="what it was")]
-    occurred_at: Annotated[AwareDatetime, Field(description="when, with its time zone")]
+    occurred_at: Annotated[Moment, Field(description="when, with its time zone")]
 
 
 class IntentRequest(RequestBody):

@@ -208,3 +208,15 @@ def test_a_body_that_is_right_and_large_is_still_bounded(client: TestClient) -> 
     assert refused(client.post("/v1/order-plans", json={"stock": rows}))["status"] == 413
     many = [{"user_id": "u", "events": [{"item_id": "i"}] * 1_000}]
     assert refused(client.post("/v1/events", json=many[0]))["status"] == 422
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "1969-12-31T23:59:59Z"])
+def test_moments_before_any_shop_are_refused(client: TestClient, moment: str) -> None:
+    told = {
+        "/v1/orders": {"orders": [{"item_id": "item-1", "sold_qty": 1, "ordered_at": moment}]},
+        "/v1/events": {"user_id": "user-1", "events": [{"item_id": "item-1", "occurred_at": moment}]},
+    }
+    for path, body in told.items():
+        problem = refused(client.post(path, json=body, headers={"idempotency-key": "moment"}))
+        assert problem["status"] == 422
+        assert problem["errors"][0]["pointer"].endswith("_at")

@@ -48,7 +48,7 @@ def smoke(folder: Path) -> None:
 
 
 def test_two_nodes_share_the_work_and_one_finishes_it_alone(tmp_path: Path) -> None:
-    body = f"from pathlib import Path; from test_nodes import smoke; smoke(Path({str(tmp_path)!r}))"
+    body = f"from pathlib import Path; from test_lost_nodes import smoke; smoke(Path({str(tmp_path)!r}))"
     tests = Path(__file__).parents[1]
     search = os.pathsep.join([str(tests.parent), str(tests), str(tests / "integration"), *filter(None, sys.path)])
     done = subprocess.run(
