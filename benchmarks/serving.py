@@ -121,8 +121,9 @@ def _targets(rows: Sequence[Row]) -> list[Row]:
         what: str, system: str, route: str, connections: int, *, name: str, target: float, at_least: bool
     ) -> None:
         ours, bare = at.get((system, route, connections)), at.get(("bare", route, connections))
-        if ours is not None and bare is not None:
-            value = round(ours[name] / max(bare[name], 1e-9), 3)
+        # Without an answered request of both there is nothing to compare.
+        if ours is not None and bare is not None and ours["requests"] and bare["requests"]:
+            value = round(ours[name] / bare[name], 3)
             targets.append(make_target(what, value=value, target=target, at_least=at_least))
 
     for route in _ROUTES:
