@@ -16,6 +16,7 @@ import torch
 from cluster.artifacts import open_store, publish_model, slug_of
 from cluster.config import Settings, load_settings
 from cluster.dataset import Dataset, load_dataset, open_dataset
+from cluster.errors import ConfigError
 from cluster.shards import run_here
 from forecasting.team_fit import fit_team
 from recsys.cli import save_all
@@ -53,9 +54,18 @@ _LIGHT = (
 
 
 def open_shop(folder: Path, *, num_items: int, seed: int = 0, recommends: bool = True) -> Settings:
-    """Settings of the shop in a folder; it is made if it is not there, with a recommender or without."""
+    """Settings of the shop in a folder; it is made if it is not there, with a recommender or without.
+
+    Raises
+    ------
+    ConfigError
+        If the shop that is there has another number of items: requests would name what it does not have.
+    """
     settings = load_settings(overrides=overrides_of(folder, seed=seed))
-    if not (folder / "complete").exists():
+    complete = folder / "complete"
+    if complete.exists() and complete.read_text() != str(num_items):
+        raise ConfigError(f"{folder}: holds a shop of another size than {num_items} items; name another folder")
+    if not complete.exists():
         folder.mkdir(parents=True, exist_ok=True)
         _write_tables(folder, num_items=num_items, seed=seed)
         dataset = load_dataset(settings, run=run_here)
@@ -63,7 +73,7 @@ def open_shop(folder: Path, *, num_items: int, seed: int = 0, recommends: bool =
         if recommends:
             _publish_recommender(dataset, settings)
         _publish_policies(settings)
-        (folder / "complete").touch()
+        complete.write_text(str(num_items))
     return settings
 
 

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -83,7 +84,7 @@ def _forecaster(
     for size in _growing(sizes, limit=panel.num_series, what="series"):
         sample = panel.take(np.sort(rows[:size]))
         with stage(f"Pilot of the forecaster: {size} series"):
-            pilot, fitted = _measured(_windows(sample, settings), lambda: fit_served(sample, settings=settings))  # noqa: B023
+            pilot, fitted = _measured(_windows(sample, settings), partial(fit_served, sample, settings=settings))
         pilots.append(pilot)
     asked = bench.settings.forecast
     part = estimate_part(
@@ -113,7 +114,7 @@ def _recommender(bench: Workbench, settings: Settings, *, sizes: Sequence[int], 
     for size in _growing(sizes, limit=interactions.num_users, what="users"):
         sample = interactions.take(np.sort(rows[:size]))
         with stage(f"Pilot of the recommender: {size} users"):
-            pilot, _ = _measured(float(sample.num_events), lambda: fit_recommender(sample, settings=settings))  # noqa: B023
+            pilot, _ = _measured(float(sample.num_events), partial(fit_recommender, sample, settings=settings))
         pilots.append(pilot)
     asked = bench.settings.recommender
     return estimate_part(

@@ -21,7 +21,7 @@ SHOP = Shop(num_series=4)
 def values_of(database: Database, **clock: object) -> dict[tuple[str, ...], float]:
     return {
         (sample.name, *sample.labels.values()): sample.value
-        for family in read_book(database, **clock)  # type: ignore[arg-type]
+        for family in read_book(database, **clock)
         for sample in family.samples
     }
 
