@@ -17,9 +17,10 @@ from scipy.stats import nbinom
 
 from benchmarks.frame import make_parser, make_target, report
 from benchmarks.instances import train
-from cluster.config import PolicySettings, RuntimeSettings
+from cluster.config import RuntimeSettings
 from cluster.progress import track
 from cluster.runtime import connect
+from cluster.settings.models import PolicySettings
 from forecasting.forecast import Forecast
 from rl.evaluate import paired_interval, replay
 from rl.imitation import make_lesson

@@ -18,9 +18,9 @@ import pyarrow as pa
 
 from benchmarks.frame import make_parser, make_target, report
 from benchmarks.logs import Log, read_complete_journey, read_online_retail
-from cluster.config import RecommenderSettings
 from cluster.item_content import ItemContent, make_content
 from cluster.schema import DEFAULT_CATEGORY
+from cluster.settings.models import RecommenderSettings
 from recsys.cold_start import find_like_known, fit_situations, taste_score_UN
 from recsys.embeddings import embed_content
 from recsys.holdout import Holdout, hold_out_next_basket

@@ -25,8 +25,9 @@ from benchmarks.frame import make_parser, make_target, report
 from benchmarks.gpu_policies import make_direct, make_ppo
 from benchmarks.instances import make_job
 from benchmarks.simulator import MEAN, run_restock
-from cluster.config import PolicySettings, Precision, load_settings
+from cluster.config import load_settings
 from cluster.precision import autocast
+from cluster.settings.models import PolicySettings, Precision
 from forecasting.fitting import Fitting
 from forecasting.model import restore_network
 from forecasting.preparation import make_start

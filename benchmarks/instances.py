@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from cluster.config import PolicySettings
+from cluster.settings.models import PolicySettings
 from rl.constraints import feasible_quantity_S
 from rl.demand import forecast_of_laws
 from rl.evaluate import replay

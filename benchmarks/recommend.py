@@ -20,8 +20,9 @@ import torch
 from benchmarks.frame import make_parser, make_target, report
 from benchmarks.recommend_cases import CASES, PROTOCOLS, Case, load_case, load_file
 from benchmarks.recommend_rows import SIMPLE, simple_models
-from cluster.config import RecommenderSettings, Settings, load_settings
+from cluster.config import Settings, load_settings
 from cluster.errors import RestockError
+from cluster.settings.models import RecommenderSettings
 from recsys.holdout import Holdout
 from recsys.members import Models, fit_members
 from recsys.metrics import user_metrics_U

@@ -26,8 +26,9 @@ from benchmarks.frame import make_parser, make_target, report
 from benchmarks.instances import make_job
 from benchmarks.peers.plain_torch import PlainDQN, PlainPPO
 from benchmarks.peers.rllib_stock import LEAD_TIME, MEAN, PENALTY, build_stock
-from cluster.config import PolicySettings, RuntimeSettings
+from cluster.config import RuntimeSettings
 from cluster.runtime import connect
+from cluster.settings.models import PolicySettings
 from rl.demand import DemandLaw
 from rl.exact import LostSalesProblem
 from rl.jobs import TrialJob

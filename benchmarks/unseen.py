@@ -14,9 +14,10 @@ import numpy as np
 
 from benchmarks.frame import make_parser, make_target, report
 from benchmarks.instances import INSTANCE_SETTINGS, make_job, orders_of, train
-from cluster.config import PolicySettings, RuntimeSettings
+from cluster.config import RuntimeSettings
 from cluster.progress import track
 from cluster.runtime import connect
+from cluster.settings.models import PolicySettings
 from rl.demand import DemandLaw
 from rl.exact import LostSalesProblem, judge, solve
 from rl.exact_rules import best_base_stock

@@ -12,10 +12,11 @@ from packaging.requirements import Requirement
 from rich.table import Table
 
 from cluster.checks import Check
-from cluster.config import Settings, TableSource
+from cluster.config import Settings
 from cluster.errors import RestockError
 from cluster.nodes import check_nodes
 from cluster.runtime import connect
+from cluster.settings.data import TableSource
 from cluster.sources.files import find_files
 from cluster.sources.samples import find_sample
 from cluster.sources.sql import check_connection

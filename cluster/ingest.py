@@ -11,7 +11,6 @@ import polars as pl
 
 from cluster.artifacts import digest_of
 from cluster.cleaning import merge_rows
-from cluster.config import DataSettings, TableSource
 from cluster.errors import DataError, QualityError
 from cluster.history import History, find_history, make_holidays
 from cluster.layout import quarantine_rows, read_context, read_frame, write_table
@@ -21,6 +20,7 @@ from cluster.progress import stage, track
 from cluster.quality import QualityReport, Tally, check_rows, make_report
 from cluster.schema import DEFAULT_CATEGORY, TABLES, Col
 from cluster.series import PanelSpec
+from cluster.settings.data import DataSettings, TableSource
 from cluster.shards import Runner, ShardDone, ShardTask, StageTask, build_shard, no_space, stage_chunk
 from cluster.sources.files import Chunk, digest_files, find_files, list_chunks, read_batches
 from cluster.sources.mapping import as_table, check_table_name

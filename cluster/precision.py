@@ -2,7 +2,7 @@
 
 import torch
 
-from cluster.config import Precision
+from cluster.settings.models import Precision
 
 
 def autocast(precision: Precision, *, device: torch.device) -> torch.autocast:

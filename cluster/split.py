@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from cluster.config import SplitSettings
 from cluster.errors import DataError
 from cluster.panel import Calendar
+from cluster.settings.data import SplitSettings
 
 _SHORTEST_PAST = 4
 

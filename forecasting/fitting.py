@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from cluster.config import Precision
 from cluster.precision import autocast
+from cluster.settings.models import Precision
 from forecasting.features import SeriesFeatures
 from forecasting.learning_curve import EpochRow
 from forecasting.losses import cumulative_censored, pinball, poisson_deviance, weighted_mean

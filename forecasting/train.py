@@ -18,8 +18,9 @@ from ray.train import ScalingConfig
 from ray.train.torch import get_device, prepare_model
 
 from cluster.artifacts import digest_of
-from cluster.config import ForecastSettings, Settings
+from cluster.config import Settings
 from cluster.panel import DemandPanel
+from cluster.settings.models import ForecastSettings
 from cluster.training import fit_resumable, report_pass, restore_state
 from forecasting.features import SeriesFeatures
 from forecasting.fitting import Fitting

@@ -19,7 +19,8 @@ from ray.train import ScalingConfig
 from ray.train.torch import get_device, prepare_model
 
 from cluster.artifacts import digest_of
-from cluster.config import RecommenderSettings, Settings
+from cluster.config import Settings
+from cluster.settings.models import RecommenderSettings
 from cluster.training import fit_resumable, report_pass, restore_state
 from recsys.holdout import Holdout, hold_out_last_basket
 from recsys.interactions import IntArray, Interactions, ItemAttributes

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from cluster.config import RecommenderSettings
 from cluster.errors import DataError
 from cluster.schema import Col
+from cluster.settings.models import RecommenderSettings
 
 IntArray = npt.NDArray[np.int64]
 RowArray = npt.NDArray[np.int32]

@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from cluster.config import RuleSettings
 from cluster.dataset import Dataset
 from cluster.item_content import make_content
 from cluster.schema import Col
+from cluster.settings.models import RuleSettings
 from recsys.cold_start import NewItems, find_like_known
 from recsys.interactions import StrArray
 from recsys.rules import BoolArray, ItemFacts, Matrix, RuleBook, codes_of

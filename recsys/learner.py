@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cluster.config import Precision, RecommenderSettings
 from cluster.precision import autocast
+from cluster.settings.models import Precision, RecommenderSettings
 from recsys.interactions import PURCHASE, IntArray, Interactions, ItemAttributes
 from recsys.models.network import NetworkShape, SequenceNetwork
 from recsys.windows import Batch, last_events

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from cluster.config import RecommenderSettings
+from cluster.settings.models import RecommenderSettings
 from recsys.holdout import Holdout
 from recsys.interactions import Interactions
 from recsys.models.blend import RECENT, best_of

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from cluster.config import RuleSettings
+from cluster.settings.models import RuleSettings
 from recsys.cold_start import NewItems
 from recsys.interactions import BEHAVIOURS, PURCHASE, Interactions, RowArray, StrArray
 from recsys.metrics import ScoreArray, top_items

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from cluster.config import RecommenderSettings, Settings
+from cluster.config import Settings
+from cluster.settings.models import RecommenderSettings
 from recsys.evaluate import evaluate
 from recsys.holdout import Holdout, hold_out_days, hold_out_last_basket, hold_out_next_basket
 from recsys.interactions import DAY_SECONDS, Interactions

@@ -15,10 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.config import AssumptionSettings, Settings
+from cluster.config import Settings
 from cluster.errors import DataError
 from cluster.panel import DemandPanel, SeriesIndex
 from cluster.schema import DEFAULT_LOCATION, Col
+from cluster.settings.models import AssumptionSettings
 from rl.inventory import CostRates, FloatArray, IntArray, SupplyTerms
 
 WideArray = npt.NDArray[np.float64]

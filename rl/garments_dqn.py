@@ -14,7 +14,7 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LI
 from ray.tune.registry import register_env
 from torch import Tensor, nn
 
-from cluster.config import PolicySettings
+from cluster.settings.models import PolicySettings
 from forecasting.forecast import Forecast
 from rl.env import ArrayEnv, Greedy
 from rl.garments import GARMENTS, ORDER_QTY, make_garment_task, order_A

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cluster.artifacts import code_digest, digest_of, slug_of
-from cluster.config import PolicySettings, Settings
+from cluster.config import Settings
 from cluster.errors import ArtifactError, ConfigError
+from cluster.settings.models import PolicySettings
 from rl.draws import add_copies
 from rl.evaluate import replay
 from rl.observation import anchored_grid

@@ -37,7 +37,7 @@ from ray.rllib.utils.metrics import (
 from ray.tune.registry import ENV_CREATOR, _global_registry
 from torch import Tensor
 
-from cluster.config import PolicySettings
+from cluster.settings.models import PolicySettings
 from rl.env import ArrayEnv
 from rl.siblings import Siblings
 

@@ -10,8 +10,9 @@ from typing import Protocol
 
 import numpy as np
 
-from cluster.config import PolicySettings, Settings
+from cluster.config import Settings
 from cluster.panel import DemandPanel, StrArray
+from cluster.settings.models import PolicySettings
 from cluster.split import Split
 from forecasting.forecast import Forecast
 from rl.evaluate import PolicyReport, make_policy_report, perfect_foresight_cost_S, replay

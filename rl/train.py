@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cluster.config import PolicySettings, Settings
+from cluster.config import Settings
 from cluster.errors import ConfigError
+from cluster.settings.models import PolicySettings
 from rl.jobs import TrainedPolicy, TrialJob, is_finished, load_result, make_jobs, prepare_folder, write_result
 from rl.policies.protocol import Policy
 from rl.scenarios import ReplayScenario

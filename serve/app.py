@@ -24,9 +24,10 @@ from ray.serve.config import RequestRouterConfig
 
 from cluster import errors
 from cluster.artifacts import code_digest, digest_of
-from cluster.config import DeploymentName, RuntimeSettings, ServeSettings, Settings
+from cluster.config import RuntimeSettings, Settings
 from cluster.errors import ArtifactError, ConfigError, ConflictError, RestockError
 from cluster.runtime import connect
+from cluster.settings.service import DeploymentName, ServeSettings
 from serve.deployments.forecaster import ForecasterReplica
 from serve.deployments.planner import PlannerReplica
 from serve.deployments.policy import PolicyReplica

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from typing import Any
 
-from cluster.config import PlanSettings
+from cluster.settings.service import PlanSettings
 from serve.answers import PlanAnswer, PlanQuestion
 from serve.database import Database
 from serve.plan_work import work_on_run, worker_name

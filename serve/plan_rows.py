@@ -8,8 +8,8 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from cluster.config import PlanSettings
 from cluster.errors import DataError
+from cluster.settings.service import PlanSettings
 from rl.attention import mark_lines
 from rl.orders import OrderLines
 from serve.tables import LineState

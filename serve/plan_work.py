@@ -12,10 +12,10 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
-from cluster.config import PlanSettings
 from cluster.errors import ConflictError, RestockError
 from cluster.panel import IntArray
 from cluster.schema import Col
+from cluster.settings.service import PlanSettings
 from serve.answers import PlanAnswer, PlanQuestion
 from serve.database import Database, DatabaseDownError
 from serve.history import SeriesKey

@@ -6,8 +6,8 @@ This module imports no Ray.
 
 import os
 
-from cluster.config import ServeSettings
 from cluster.errors import ConfigError
+from cluster.settings.service import ServeSettings
 
 _HAPROXY = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",

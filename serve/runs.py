@@ -22,8 +22,8 @@ from sqlalchemy import insert, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from cluster.artifacts import digest_of
-from cluster.config import PlanSettings
 from cluster.errors import ConflictError
+from cluster.settings.service import PlanSettings
 from serve.audit import Change, record
 from serve.database import Database, insert_first, insert_missing
 from serve.history import SeriesKey

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from cluster.config import RecommenderSettings
 from cluster.schema import EVENTS, ORDERS
+from cluster.settings.models import RecommenderSettings
 from recsys.interactions import Interactions, make_interactions
 
 DAY_ZERO = datetime(2026, 1, 1, tzinfo=UTC)

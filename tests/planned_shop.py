@@ -5,8 +5,8 @@ from datetime import date, timedelta
 
 import numpy as np
 
-from cluster.config import PlanSettings
 from cluster.panel import Calendar, SeriesIndex
+from cluster.settings.service import PlanSettings
 from forecasting.forecast import Forecast
 from rl.inventory import CostRates, SupplyTerms
 from rl.orders import make_order_plan

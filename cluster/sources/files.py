@@ -14,11 +14,11 @@ import pyarrow.csv
 import pyarrow.parquet
 from fsspec.implementations.local import LocalFileSystem
 
-from cluster.config import TableSource
 from cluster.errors import DataError, QualityError, SchemaError
 from cluster.privacy import UserIds
 from cluster.quality import RuleContext, check_rows
 from cluster.schema import TABLES, Col
+from cluster.settings.data import TableSource
 from cluster.sources.mapping import Mapped, as_table, check_table_name, map_columns, map_rows
 
 # Rows handled at once: bounds memory, and keeps tasks long enough to be worth starting.

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import polars as pl
 import pyarrow as pa
 
-from cluster.config import TableSource
 from cluster.errors import SchemaError
 from cluster.schema import DAY, DEFAULT_LOCATION, INSTANT, NUMBER, TABLES, Col
+from cluster.settings.data import TableSource
 
 # Text forms of a date or an instant that need no configuration: ISO 8601 and its common relaxations.
 _ISO_FORMS = (

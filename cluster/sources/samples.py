@@ -15,9 +15,9 @@ from typing import Final
 import polars as pl
 import pyarrow.parquet
 
-from cluster.config import TableSource
 from cluster.errors import DataError
 from cluster.schema import Col
+from cluster.settings.data import TableSource
 from cluster.sources.files import digest_files
 
 _FILES: Final = ("transactions", "products", "promotions")

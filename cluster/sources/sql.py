@@ -10,8 +10,8 @@ import pyarrow.parquet
 import sqlalchemy
 from sqlalchemy.exc import SQLAlchemyError
 
-from cluster.config import TableSource
 from cluster.errors import DataError
+from cluster.settings.data import TableSource
 from cluster.sources.urls import read_url, shown_url
 
 _BATCH_ROWS = 200_000

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 
-from cluster.config import RecommenderSettings
+from cluster.settings.models import RecommenderSettings
 from recsys.index import ItemIndex, make_index
 from recsys.interactions import IntArray, Interactions
 from recsys.learner import (

@@ -20,7 +20,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from cluster.config import PolicySettings
+from cluster.settings.models import PolicySettings
 from rl.network import OBSERVATION_NAMES
 from rl.policies.lean import LeanTorchLearner
 from rl.policies.modules import ADVANTAGE, VALUE, QNetwork

@@ -19,7 +19,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from torch import Tensor
 
-from cluster.config import PolicySettings
+from cluster.settings.models import PolicySettings
 from rl.network import OBSERVATION_NAMES
 from rl.policies.lean import LeanTorchLearner
 from rl.policies.modules import ActorCritic

@@ -13,8 +13,9 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "model"))
 from learning_cases import make_category
 
-from cluster.config import PolicySettings, RuntimeSettings, Settings
+from cluster.config import RuntimeSettings, Settings
 from cluster.runtime import connect
+from cluster.settings.models import PolicySettings
 from rl.jobs import load_result, make_jobs
 from rl.policies.classical import ReorderPoint
 from rl.train import train_policies

@@ -10,7 +10,7 @@ import torch
 sys.path.append(str(Path(__file__).parents[1] / "model"))
 from table_cases import BEST_ACTION_X, DISCOUNT, TinyEnv
 
-from cluster.config import PolicySettings
+from cluster.settings.models import PolicySettings
 from rl.garments import judge_garments, make_garment_days
 from rl.garments_dqn import (
     GarmentEnv,

@@ -10,7 +10,7 @@ import torch
 sys.path.append(str(Path(__file__).parents[1] / "model"))
 from learning_cases import make_category
 
-from cluster.config import PolicySettings
+from cluster.settings.models import PolicySettings
 from rl.env import ReplayEnv
 from rl.evaluate import replay
 from rl.imitation import make_lesson

@@ -10,8 +10,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 sys.path.append(str(Path(__file__).parents[1] / "model"))
 from learning_cases import make_category
 
-from cluster.config import PolicySettings, Settings
+from cluster.config import Settings
 from cluster.errors import ConfigError
+from cluster.settings.models import PolicySettings
 from rl.evaluate import replay
 from rl.jobs import load_result, make_jobs, prepare_folder
 from rl.policies.classical import BaseStock, ReorderPoint

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.instances import INSTANCE_SETTINGS, make_job, orders_of, train
-from cluster.config import PolicySettings
+from cluster.settings.models import PolicySettings
 from rl.demand import DemandLaw
 from rl.exact import LostSalesProblem, judge, solve
 from rl.exact_rules import best_base_stock, best_capped_base_stock

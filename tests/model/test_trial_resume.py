@@ -10,7 +10,8 @@ import pytest
 import torch
 from learning_cases import make_category
 
-from cluster.config import PolicySettings, Settings
+from cluster.config import Settings
+from cluster.settings.models import PolicySettings
 from rl.jobs import make_jobs
 from rl.policies.classical import ReorderPoint
 from rl.trial import run_trial

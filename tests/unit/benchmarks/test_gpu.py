@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.gpu import _EVENTS, _SIZES, _TARGETS, _recommender
 from benchmarks.gpu_policies import DeviceReplay, make_direct, make_ppo
 from benchmarks.instances import make_job
-from cluster.config import PolicySettings
+from cluster.settings.models import PolicySettings
 from rl.constraints import feasible_quantity_S
 from rl.demand import DemandLaw
 from rl.exact import LostSalesProblem

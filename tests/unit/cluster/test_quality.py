@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_shop import TODAY, load
 
-from cluster.config import TableSource
 from cluster.quality import QualityReport, RuleContext, TableCounts, Tally, check_rows, make_report
 from cluster.schema import TABLES
+from cluster.settings.data import TableSource
 from cluster.sources.mapping import map_rows
 
 CONTEXT = RuleContext(today=TODAY, item_ids=pl.Series(["a"]), location_ids=pl.Series(["main"]))

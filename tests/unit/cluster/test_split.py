@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.config import SplitSettings
 from cluster.errors import DataError
 from cluster.panel import Calendar
+from cluster.settings.data import SplitSettings
 from cluster.split import make_split
 
 DAILY = Calendar(start_on=date(2017, 1, 1), period_days=1)

@@ -4,9 +4,10 @@ import polars as pl
 import pytest
 from small_shop import TODAY, load, make_orders
 
-from cluster.config import TableSource, load_settings
+from cluster.config import load_settings
 from cluster.dataset import load_dataset
 from cluster.errors import ConfigError, DataError
+from cluster.settings.data import TableSource
 from cluster.shards import run_here
 from cluster.sources.sql import check_connection
 

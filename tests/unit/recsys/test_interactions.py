@@ -7,8 +7,8 @@ from behaviour_log import at, events_of, orders_of, random_orders, read
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.config import RecommenderSettings
 from cluster.errors import DataError
+from cluster.settings.models import RecommenderSettings
 from recsys.interactions import BEHAVIOURS, PURCHASE, make_interactions, rows_of, seconds_of
 
 ARRAYS = ("user_ids_U", "item_ids_I", "offset_U1", "item_E", "behaviour_E", "basket_E", "time_E", "now_U")

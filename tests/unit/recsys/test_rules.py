@@ -3,7 +3,7 @@ import pytest
 from behaviour_log import orders_of, random_orders, read
 from recommender_cases import fit_counts
 
-from cluster.config import RuleSettings
+from cluster.settings.models import RuleSettings
 from recsys.rules import OVERSTOCKED, UNKNOWN, ItemFacts, RuleBook, codes_of, exposure, pick_items
 
 PLAIN = RuleSettings(diversity=0.0, min_repeat_rate=0.0)

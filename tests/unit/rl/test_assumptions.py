@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 from inventory_cases import make_panel
 
-from cluster.config import AssumptionSettings, Settings
+from cluster.config import Settings
 from cluster.errors import DataError
+from cluster.settings.models import AssumptionSettings
 from rl.assumptions import make_supply_terms
 from rl.constraints import is_review_period_S
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.config import PolicySettings
+from cluster.settings.models import PolicySettings
 from rl.train import resources_of
 from rl.tune_scheduler import BehindTheRule
 

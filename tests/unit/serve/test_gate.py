@@ -18,7 +18,8 @@ from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 from test_serve_api import assert_problem
 
-from cluster.config import ServeSettings, Settings, load_settings
+from cluster.config import Settings, load_settings
+from cluster.settings.service import ServeSettings
 from serve.access.callers import Callers
 from serve.access.entrance import admit
 from serve.access.gate import Gate

@@ -1,0 +1,1 @@
+"""The sections of the settings tree; :mod:`cluster.config` puts them together."""
