@@ -33,7 +33,7 @@ from benchmarks.serving_shop import open_shop, overrides_of
 from cluster.config import load_settings
 from serve.access.roles import Role
 from serve.access.tokens import TokenBook
-from serve.database import open_database
+from serve.store.database import open_database
 
 Row = dict[str, Any]
 

@@ -16,10 +16,12 @@ from fastapi.responses import JSONResponse
 from benchmarks.serving_shop import open_shop
 from cluster.config import Settings
 from cluster.privacy import open_user_ids
-from serve import schemas
 from serve.answers import PlanQuestion
 from serve.layout import LocalReplicas
 from serve.releases import serving_versions
+from serve.schemas.forecasts import ForecastRequest
+from serve.schemas.order_plans import OrderPlanRequest
+from serve.schemas.recommendations import RecommendationQuery
 
 
 class _Inline:
@@ -39,12 +41,12 @@ def make_app(settings: Settings) -> FastAPI:
     app = FastAPI()
 
     @app.get("/v1/recommendations")
-    async def recommendations(query: Annotated[schemas.RecommendationQuery, Query()]) -> JSONResponse:
+    async def recommendations(query: Annotated[RecommendationQuery, Query()]) -> JSONResponse:
         answer = await services.recommender.recommend.remote([users.hash_id(query.user_id)], k=query.k)
         return JSONResponse(answer.to_json(0))
 
     @app.post("/v1/forecasts")
-    async def forecasts(body: schemas.ForecastRequest) -> JSONResponse:
+    async def forecasts(body: ForecastRequest) -> JSONResponse:
         series = [(row.item_id, row.location_id) for row in body.series]
         answer = await services.forecaster.predict.remote(
             series, horizon=body.horizon, levels=body.levels, as_of=body.as_of
@@ -52,7 +54,7 @@ def make_app(settings: Settings) -> FastAPI:
         return JSONResponse(answer.to_json())
 
     @app.post("/v1/order-plans")
-    async def order_plans(body: schemas.OrderPlanRequest) -> JSONResponse:
+    async def order_plans(body: OrderPlanRequest) -> JSONResponse:
         series = [(row.item_id, row.location_id) for row in body.series or ()]
         question = PlanQuestion(series=series, limit=len(series), as_of=body.as_of, stock=None, open_orders=None)
         return JSONResponse((await services.planner.plan.remote(question)).to_json())

@@ -29,7 +29,7 @@ from restock.reference import list_settings, make_configuration_page
 from restock.train_cli import app as train_app
 from serve.access.cli import app as tokens_app
 from serve.cli import serve_command
-from serve.plans_cli import app as plans_app
+from serve.plans.cli import app as plans_app
 
 app = typer.Typer(
     help="Decide, every day, how much of every product to order.",

@@ -17,7 +17,7 @@ from serve.access.roles import Role
 from serve.access.tokens import TokenBook
 from serve.app import start
 from serve.cli import describe_access, example_calls, wait_for_signal
-from serve.database import open_database
+from serve.store.database import open_database
 
 _TIMEOUT_S = 60.0
 _TOKEN_LASTS = timedelta(minutes=5)

@@ -127,8 +127,8 @@ def _open(config: str | None, overrides: list[str] | None) -> ArtifactStore:
 
 def _used_by_runs(settings: Settings) -> dict[str, set[str]]:
     """Versions that stored plan runs were computed from: whoever asks why a line was proposed needs them."""
-    from serve.database import open_database  # here: 'models list' needs no database
-    from serve.tables import PlanRun
+    from serve.store.database import open_database  # here: 'models list' needs no database
+    from serve.store.tables import PlanRun
 
     if settings.serve.database_url is None and not (settings.home / "restock.db").exists():
         return {}

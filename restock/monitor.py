@@ -37,7 +37,7 @@ from rl.assumptions import make_supply_terms
 from rl.evaluate import perfect_foresight_cost_S, replay
 from rl.policies.store import load_policy
 from rl.scenarios import ReplayScenario, make_replay
-from serve.metrics import Metric
+from serve.watch.metrics import Metric
 
 LEAST_PERIODS: Final = 14
 """Periods since training from which forecasts and policies are judged: fewer say more about the weather."""

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from serve.metrics import Metric
+from serve.watch.metrics import Metric
 
 if TYPE_CHECKING:
     from restock.monitor import Watch

@@ -32,7 +32,7 @@ class ServedModelInfo:
     trained_until_on: date
 
     def to_json(self) -> dict[str, Any]:
-        """JSON form, as ``schemas.ServedModel``."""
+        """JSON form, as the schema ``ServedModel``."""
         return {
             "name": self.name,
             "version": self.version,
@@ -72,7 +72,7 @@ class SeriesForecasts:
     is_fallback: bool
 
     def to_json(self) -> dict[str, Any]:
-        """JSON form, as ``schemas.ForecastAnswer``."""
+        """JSON form, as the schema ``ForecastAnswer``."""
         forecast = self.forecast
         rows = zip(
             self.item_ids_S.tolist(),
@@ -116,7 +116,7 @@ class UserRecommendations:
     model_version: str
 
     def to_json(self, user: int) -> dict[str, Any]:
-        """JSON form of one user's row, as ``schemas.RecommendationAnswer``."""
+        """JSON form of one user's row, as the schema ``RecommendationAnswer``."""
         rows = zip(
             self.item_ids_UK[user].tolist(), self.score_UK[user].tolist(), self.reason_UK[user].tolist(), strict=True
         )
@@ -150,7 +150,7 @@ class VisitIntent:
     model_version: str
 
     def to_json(self) -> dict[str, Any]:
-        """JSON form, as ``schemas.IntentAnswer``."""
+        """JSON form, as the schema ``IntentAnswer``."""
         chance = None if self.probability is None else round(self.probability, _DECIMALS)
         return {"probability": chance, "model_version": self.model_version}
 
@@ -213,7 +213,7 @@ class PlanAnswer:
     is_degraded: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """JSON form, as ``schemas.OrderPlanAnswer``."""
+        """JSON form, as the schema ``OrderPlanAnswer``."""
         return {
             "as_of": self.plan.on_date.isoformat(),
             "num_series_left_out": self.num_series_left_out,

@@ -12,11 +12,13 @@ from pydantic import BaseModel
 from cluster.config import Settings
 from cluster.dataset import open_dataset
 from cluster.errors import ArtifactError
-from serve import schemas
 from serve.answers import PlanQuestion
 from serve.handles import Services
-from serve.history import SeriesKey
 from serve.layout import LocalReplicas, Versions
+from serve.schemas.forecasts import ForecastAnswer
+from serve.schemas.order_plans import OrderPlanAnswer
+from serve.schemas.recommendations import RecommendationAnswer
+from serve.store.history import SeriesKey
 
 _MAX_SERIES = 200
 _NUM_ITEMS = 5
@@ -57,7 +59,7 @@ async def _check_forecasts(services: Services, series: list[SeriesKey]) -> None:
             raise ArtifactError(
                 f"forecaster {answer.model_version} forecasts numbers that are below zero or not finite"
             )
-    _check_form(answer.to_json(), schemas.ForecastAnswer, of=f"forecaster {answer.model_version}")
+    _check_form(answer.to_json(), ForecastAnswer, of=f"forecaster {answer.model_version}")
 
 
 async def _check_plan(services: Services, series: list[SeriesKey]) -> None:
@@ -66,7 +68,7 @@ async def _check_plan(services: Services, series: list[SeriesKey]) -> None:
     quantity_S = answer.plan.table["order_qty"].to_numpy()
     if not np.isfinite(quantity_S).all() or quantity_S.min() < 0:
         raise ArtifactError(f"{_named(answer.model_versions)} order quantities that are below zero or not finite")
-    _check_form(answer.to_json(), schemas.OrderPlanAnswer, of=_named(answer.model_versions))
+    _check_form(answer.to_json(), OrderPlanAnswer, of=_named(answer.model_versions))
 
 
 async def _check_recommendations(services: Services) -> None:
@@ -75,7 +77,7 @@ async def _check_recommendations(services: Services) -> None:
         raise ArtifactError(
             f"recommender {answer.model_version} has nothing to recommend, or scores that are not finite"
         )
-    _check_form(answer.to_json(0), schemas.RecommendationAnswer, of=f"recommender {answer.model_version}")
+    _check_form(answer.to_json(0), RecommendationAnswer, of=f"recommender {answer.model_version}")
 
 
 def _named(versions: dict[str, str]) -> str:

@@ -21,9 +21,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.log import bind_request_id
-from serve.metrics import REQUEST_SECONDS, REQUESTS, REQUESTS_IN_PROGRESS, meter
 from serve.problems import MEDIA_TYPE, SERVER_DETAIL, make_problem
+from serve.watch.log import bind_request_id
+from serve.watch.metrics import REQUEST_SECONDS, REQUESTS, REQUESTS_IN_PROGRESS, meter
 
 REQUEST_ID = "x-request-id"
 _REQUEST_ID_FORM = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -18,18 +18,18 @@ from cluster.config import Settings
 from cluster.privacy import open_user_ids
 from serve.access.entrance import admit
 from serve.access.roles import document_access
-from serve.database import Database, open_database
-from serve.foreman import Foreman
 from serve.guard import Limits, guard_api
 from serve.handles import PatientHandle, Services
-from serve.last_state import LastState
 from serve.layout import LocalReplicas
-from serve.log import write_to_output
-from serve.metrics import Measured
+from serve.plans.foreman import Foreman
 from serve.problems import add_problem_handlers, document_problems
 from serve.releases import Releases
 from serve.routes import answers, models, plans, state, stock
 from serve.routes.context import Planning
+from serve.store.database import Database, open_database
+from serve.store.last_state import LastState
+from serve.watch.log import write_to_output
+from serve.watch.metrics import Measured
 
 _ROUTES = (answers, models, plans, stock, state)
 _DESCRIPTION = """

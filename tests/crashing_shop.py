@@ -18,13 +18,13 @@ from sqlalchemy import event, select
 
 from cluster.config import load_settings
 from cluster.errors import ConflictError
-from serve.approvals import approve_all
-from serve.database import Database, open_database
-from serve.exports import export_approved
-from serve.intake import take_once
-from serve.plan_work import work_on_run
-from serve.stock_book import Count, Counted, Sold, book_sales, take_count
-from serve.tables import PlanLine, PlanRun, RunState
+from serve.plans.approvals import approve_all
+from serve.plans.exports import export_approved
+from serve.plans.work import work_on_run
+from serve.store.database import Database, open_database
+from serve.store.intake import take_once
+from serve.store.stock_book import Count, Counted, Sold, book_sales, take_count
+from serve.store.tables import PlanLine, PlanRun, RunState
 
 SHOP = Shop(num_series=5)
 COUNTED_QTY = 3.0

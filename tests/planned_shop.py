@@ -13,10 +13,10 @@ from rl.orders import make_order_plan
 from rl.policies.classical import BaseStock
 from rl.stock import assume_stock, make_inventory_state
 from serve.answers import PlanAnswer, PlanQuestion
-from serve.database import Database
-from serve.plan_work import work_on_run
-from serve.runs import make_inputs, open_run
-from serve.stock_book import Count, Counted, Ordered, read_book, take_count
+from serve.plans.runs import make_inputs, open_run
+from serve.plans.work import work_on_run
+from serve.store.database import Database
+from serve.store.stock_book import Count, Counted, Ordered, read_book, take_count
 
 TODAY = date(2024, 4, 30)
 LEAD_DAYS = 3

@@ -67,6 +67,6 @@ def revoke_token(
 
 def _open(config: str | None, overrides: list[str] | None) -> "TokenBook":
     from serve.access.tokens import TokenBook  # here: SQLAlchemy and FastAPI take a second, and --help needs neither
-    from serve.database import open_database
+    from serve.store.database import open_database
 
     return TokenBook(open_database(load_settings(config, overrides=overrides or ())))

@@ -11,7 +11,7 @@ from serve.access.cross_origin import CrossOrigin
 from serve.access.gate import Gate
 from serve.access.rates import Rates
 from serve.access.tokens import TokenBook
-from serve.database import Database
+from serve.store.database import Database
 
 
 def admit(app: ASGIApp, *, routes: Sequence[APIRoute], database: Database, settings: Settings) -> ASGIApp:

@@ -25,9 +25,9 @@ from sqlalchemy.orm import Session
 
 from cluster.errors import ConflictError, DataError, RestockError
 from serve.access.roles import Role
-from serve.audit import Change, record
-from serve.database import Database, insert_first
-from serve.tables import TokenRow
+from serve.store.audit import Change, record
+from serve.store.database import Database, insert_first
+from serve.store.tables import TokenRow
 
 _FORM: Final = re.compile(r"rst_([0-9a-f]{12})_[0-9a-f]{64}([0-9a-f]{8})")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")

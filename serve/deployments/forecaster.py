@@ -18,11 +18,11 @@ from forecasting.forecast import Forecast
 from serve.answers import Changes, SeriesForecasts, ServedModelInfo
 from serve.deployments.stored import check_unseen, describe
 from serve.deployments.worker import Worker
-from serve.history import History, SeriesKey
-from serve.log import write_to_output
-from serve.metrics import BATCH_SIZE, Measured, meter
 from serve.problems import NotReadyError
-from serve.stored_forecasts import ForecastStore
+from serve.store.history import History, SeriesKey
+from serve.store.stored_forecasts import ForecastStore
+from serve.watch.log import write_to_output
+from serve.watch.metrics import BATCH_SIZE, Measured, meter
 
 if TYPE_CHECKING:
     from forecasting.team import ServedForecaster
@@ -43,7 +43,7 @@ class ForecasterReplica(Measured):
 
     ``user_config``: ``{"version": "v0003", "data": "<digest>"}``; a change of either loads beside the running model and
     takes over when it is complete. A version that does not load leaves the old one serving. Then the forecasts of all
-    series are stored (:mod:`serve.stored_forecasts`).
+    series are stored (:mod:`serve.store.stored_forecasts`).
     """
 
     def __init__(self, settings: Settings) -> None:

@@ -23,17 +23,17 @@ from rl.orders import OrderPlan, make_order_plan
 from rl.policies.classical import Newsvendor
 from rl.stock import StockReading
 from serve.answers import PlanAnswer, PlanOutline, PlanQuestion, SeriesForecasts, UserRecommendations, Wishes
-from serve.book_view import BookRows, BookView
+from serve.deployments.popular import popular_answer, popular_items
 from serve.deployments.worker import Worker
 from serve.fallbacks import first_answer
 from serve.handles import PatientHandle
-from serve.history import History, SeriesKey
-from serve.log import write_to_output
-from serve.metrics import BATCH_SIZE, Measured, meter
-from serve.plan_basis import PlanBasis, dated, starting_stock
-from serve.popular import popular_answer, popular_items
+from serve.plans.basis import PlanBasis, dated, starting_stock
 from serve.problems import NotReadyError
-from serve.stored_forecasts import ForecastStore
+from serve.store.book_view import BookRows, BookView
+from serve.store.history import History, SeriesKey
+from serve.store.stored_forecasts import ForecastStore
+from serve.watch.log import write_to_output
+from serve.watch.metrics import BATCH_SIZE, Measured, meter
 
 _VIEWS_KEPT = 3
 

@@ -19,9 +19,9 @@ from rl.policies.protocol import Policy
 from serve.answers import ServedModelInfo, StrArray, Wishes
 from serve.deployments.stored import check_unseen, describe
 from serve.deployments.worker import Worker
-from serve.log import write_to_output
-from serve.metrics import BATCH_SIZE, Measured, meter
 from serve.problems import NotReadyError
+from serve.watch.log import write_to_output
+from serve.watch.metrics import BATCH_SIZE, Measured, meter
 
 PREFIX = "policy/"
 DEFAULT = "policy/default"

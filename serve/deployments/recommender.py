@@ -16,9 +16,9 @@ from recsys.sessions import LiveEvent, SessionStore
 from serve.answers import ServedModelInfo, UserRecommendations, VisitIntent
 from serve.deployments.stored import describe
 from serve.deployments.worker import Worker
-from serve.log import write_to_output
-from serve.metrics import BATCH_SIZE, Measured, meter
 from serve.problems import NotReadyError
+from serve.watch.log import write_to_output
+from serve.watch.metrics import BATCH_SIZE, Measured, meter
 
 if TYPE_CHECKING:
     from recsys.insight import Insight

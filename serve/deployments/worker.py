@@ -9,7 +9,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import TypeVar, TypeVarTuple
 
-from serve.metrics import DEPLOYMENT_SECONDS, meter
+from serve.watch.metrics import DEPLOYMENT_SECONDS, meter
 
 Arguments = TypeVarTuple("Arguments")
 Answer = TypeVar("Answer")

@@ -1,1 +1,1 @@
-"""Steps from one form of the database to the next, run by :func:`serve.database.open_database`."""
+"""Steps from one form of the database to the next, run by :func:`serve.store.database.open_database`."""

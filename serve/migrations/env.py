@@ -1,8 +1,8 @@
-"""Called by Alembic, with the connection that :func:`serve.database.migrate` has opened."""
+"""Called by Alembic, with the connection that :func:`serve.store.database.migrate` has opened."""
 
 from alembic import context
 
-from serve.tables import Table
+from serve.store.tables import Table
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -11,12 +11,15 @@ from pydantic import BaseModel
 from cluster.errors import DataError
 from cluster.schema import OPEN_ORDERS, PROMOTIONS, STOCK
 from recsys.sessions import LiveEvent
-from serve import schemas
 from serve.access.roles import Scope, needs
 from serve.answers import Changes, PlanQuestion
-from serve.counts import count_plan, count_recommendations
 from serve.fallbacks import first_answer
 from serve.routes.context import REFUSALS, MaxSeriesOf, PatienceOf, ServicesOf, UsersOf
+from serve.schemas.events import EventsAnswer, EventsRequest
+from serve.schemas.forecasts import ForecastAnswer, ForecastRequest
+from serve.schemas.order_plans import OrderPlanAnswer, OrderPlanRequest
+from serve.schemas.recommendations import IntentAnswer, IntentRequest, RecommendationAnswer, RecommendationQuery
+from serve.watch.counts import count_plan, count_recommendations
 
 _LATE_ORDERS = pa.schema(
     [("item_id", pa.string()), ("location_id", pa.string()), ("sold_on", pa.date32()), ("sold_qty", pa.float64())]
@@ -24,12 +27,10 @@ _LATE_ORDERS = pa.schema(
 router = APIRouter()
 
 
-@router.get(
-    "/v1/recommendations", response_model=schemas.RecommendationAnswer, responses=REFUSALS, tags=["recommendations"]
-)
+@router.get("/v1/recommendations", response_model=RecommendationAnswer, responses=REFUSALS, tags=["recommendations"])
 @needs(Scope.ASK)
 async def recommendations(
-    query: Annotated[schemas.RecommendationQuery, Query()],
+    query: Annotated[RecommendationQuery, Query()],
     services: ServicesOf,
     users: UsersOf,
     patience_s: PatienceOf,
@@ -48,18 +49,18 @@ async def recommendations(
     return JSONResponse(answer.to_json(0) | {"user_id": query.user_id})
 
 
-@router.post("/v1/intents", response_model=schemas.IntentAnswer, responses=REFUSALS, tags=["recommendations"])
+@router.post("/v1/intents", response_model=IntentAnswer, responses=REFUSALS, tags=["recommendations"])
 @needs(Scope.ASK)
-async def intents(body: schemas.IntentRequest, services: ServicesOf) -> JSONResponse:
+async def intents(body: IntentRequest, services: ServicesOf) -> JSONResponse:
     """Say how likely a visit ends in a purchase, from what was done in it so far; nothing of it is stored."""
     events = [(event.item_id, event.event_type, event.occurred_at.timestamp()) for event in body.events]
     answer = await services.recommender.intent.remote(events)
     return JSONResponse(answer.to_json())
 
 
-@router.post("/v1/events", response_model=schemas.EventsAnswer, responses=REFUSALS, tags=["recommendations"])
+@router.post("/v1/events", response_model=EventsAnswer, responses=REFUSALS, tags=["recommendations"])
 @needs(Scope.TELL)
-async def events(body: schemas.EventsRequest, services: ServicesOf, users: UsersOf) -> JSONResponse:
+async def events(body: EventsRequest, services: ServicesOf, users: UsersOf) -> JSONResponse:
     """Tell what a user just did: their next recommendations follow it, until the session is over."""
     told = [
         LiveEvent(
@@ -75,10 +76,10 @@ async def events(body: schemas.EventsRequest, services: ServicesOf, users: Users
     return JSONResponse({"user_id": body.user_id, "num_kept": num_kept})
 
 
-@router.post("/v1/forecasts", response_model=schemas.ForecastAnswer, responses=REFUSALS, tags=["forecasts"])
+@router.post("/v1/forecasts", response_model=ForecastAnswer, responses=REFUSALS, tags=["forecasts"])
 @needs(Scope.ASK)
 async def forecasts(
-    body: schemas.ForecastRequest, services: ServicesOf, max_series: MaxSeriesOf, patience_s: PatienceOf
+    body: ForecastRequest, services: ServicesOf, max_series: MaxSeriesOf, patience_s: PatienceOf
 ) -> JSONResponse:
     """Forecast demand as quantiles: of each period, and summed from the first period on."""
     _check_number(len(body.series), max_series)
@@ -93,9 +94,9 @@ async def forecasts(
     return JSONResponse(answer.to_json())
 
 
-@router.post("/v1/order-plans", response_model=schemas.OrderPlanAnswer, responses=REFUSALS, tags=["order plans"])
+@router.post("/v1/order-plans", response_model=OrderPlanAnswer, responses=REFUSALS, tags=["order plans"])
 @needs(Scope.ASK)
-async def order_plans(body: schemas.OrderPlanRequest, services: ServicesOf, max_series: MaxSeriesOf) -> JSONResponse:
+async def order_plans(body: OrderPlanRequest, services: ServicesOf, max_series: MaxSeriesOf) -> JSONResponse:
     """Say what to order of each series now, and why; nothing is ordered or stored by asking."""
     _check_number(len(body.series or ()), max_series)
     question = PlanQuestion(
@@ -111,7 +112,7 @@ async def order_plans(body: schemas.OrderPlanRequest, services: ServicesOf, max_
     return JSONResponse(answer.to_json())
 
 
-def _changes(body: schemas.ForecastRequest | schemas.OrderPlanRequest) -> Changes | None:
+def _changes(body: ForecastRequest | OrderPlanRequest) -> Changes | None:
     if not body.promotions and not body.late_orders:
         return None
     return Changes(

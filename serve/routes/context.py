@@ -15,16 +15,16 @@ from sqlalchemy.orm import Session
 from cluster.config import Settings
 from cluster.errors import DataError
 from cluster.privacy import UserIds
-from serve import schemas
-from serve.database import Database
-from serve.foreman import Foreman
 from serve.handles import Services
-from serve.last_state import KnownAnswer, LastState
+from serve.plans.foreman import Foreman
 from serve.problems import NotReadyError
 from serve.releases import Releases
+from serve.schemas.state import Problem
+from serve.store.database import Database
+from serve.store.last_state import KnownAnswer, LastState
 
 STALE_HEADER = "x-restock-as-of"
-_PROBLEM = {"model": schemas.Problem}
+_PROBLEM = {"model": Problem}
 REFUSALS: dict[int | str, dict[str, Any]] = {
     400: _PROBLEM | {"description": "the body is not JSON"},
     404: _PROBLEM | {"description": "what the path names is not there"},

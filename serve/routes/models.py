@@ -7,14 +7,14 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from cluster.promotions import Promotion
-from serve import schemas
 from serve.access.roles import Scope, needs
 from serve.routes.context import REFUSALS, ActorOf, ReleasesOf, ServicesOf
+from serve.schemas.models import ModelsAnswer, PromoteRequest, PromotionAnswer, RollBackRequest
 
 router = APIRouter(tags=["models"])
 
 
-@router.get("/v1/models", response_model=schemas.ModelsAnswer, responses={503: REFUSALS[503]})
+@router.get("/v1/models", response_model=ModelsAnswer, responses={503: REFUSALS[503]})
 @needs(Scope.READ)
 async def models(services: ServicesOf) -> JSONResponse:
     """List the versions that answer now."""
@@ -27,17 +27,17 @@ async def models(services: ServicesOf) -> JSONResponse:
     return JSONResponse({"version": version_of("restock"), "models": [model.to_json() for model in served]})
 
 
-@router.post("/v1/models/promote", response_model=schemas.PromotionAnswer, responses=REFUSALS)
+@router.post("/v1/models/promote", response_model=PromotionAnswer, responses=REFUSALS)
 @needs(Scope.OPERATE)
-async def promote(body: schemas.PromoteRequest, releases: ReleasesOf, actor: ActorOf) -> JSONResponse:
+async def promote(body: PromoteRequest, releases: ReleasesOf, actor: ActorOf) -> JSONResponse:
     """Check a version apart from traffic, make it champion and serve it; refused, the old one goes on serving."""
     moved = await releases.promote(body.name, body.version, by=actor, reason=body.reason)
     return JSONResponse(_answer(body.name, moved))
 
 
-@router.post("/v1/models/roll-back", response_model=schemas.PromotionAnswer, responses=REFUSALS)
+@router.post("/v1/models/roll-back", response_model=PromotionAnswer, responses=REFUSALS)
 @needs(Scope.OPERATE)
-async def roll_back(body: schemas.RollBackRequest, releases: ReleasesOf, actor: ActorOf) -> JSONResponse:
+async def roll_back(body: RollBackRequest, releases: ReleasesOf, actor: ActorOf) -> JSONResponse:
     """Serve the champion of before again; asked once more, one step further back."""
     return JSONResponse(_answer(body.name, await releases.roll_back(body.name, by=actor, reason=body.reason)))
 

@@ -9,25 +9,25 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from sqlalchemy import select
 
-from serve import schemas
 from serve.access.roles import Scope, needs
-from serve.database import Database, DatabaseDownError
 from serve.problems import NotReadyError
 from serve.routes.context import REFUSALS, DatabaseOf, ProcessesOf, ServicesOf
-from serve.scrape import scrape
+from serve.schemas.state import HealthAnswer, ReadyAnswer
+from serve.store.database import Database, DatabaseDownError
+from serve.watch.scrape import scrape
 
 _log = logging.getLogger("restock.serve")
 router = APIRouter()
 
 
-@router.get("/healthz", response_model=schemas.HealthAnswer, tags=["health"])
+@router.get("/healthz", response_model=HealthAnswer, tags=["health"])
 @needs(Scope.OPEN)
 async def healthz() -> JSONResponse:
     """Answer that this process is alive; it asks no model."""
     return JSONResponse({"status": "ok"})
 
 
-@router.get("/readyz", response_model=schemas.ReadyAnswer, responses={503: REFUSALS[503]}, tags=["health"])
+@router.get("/readyz", response_model=ReadyAnswer, responses={503: REFUSALS[503]}, tags=["health"])
 @needs(Scope.OPEN)
 async def readyz(services: ServicesOf, database: DatabaseOf) -> JSONResponse:
     """Ask every model a real question; 503 names those that do not. Without its database it is ready."""

@@ -13,12 +13,25 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from recsys.sessions import LiveEvent
-from serve import plan_schemas as schemas
 from serve.access.roles import Scope, needs
-from serve.intake import take_once
-from serve.plan_queries import list_audit, list_open_orders, list_stock
+from serve.plans.queries import list_audit, list_open_orders, list_stock
 from serve.routes.context import REFUSALS, ActorOf, PathId, Planning, PlanningOf, ServicesOf, UsersOf, each_once
-from serve.stock_book import (
+from serve.schemas.audit import AuditChanges, AuditQuery
+from serve.schemas.decisions import CancelRequest
+from serve.schemas.stock import (
+    MovesTaken,
+    OpenOrderQuery,
+    OpenOrders,
+    OrderCancelled,
+    OrdersRequest,
+    ReceiptsRequest,
+    StockLevels,
+    StockQuery,
+    StockRequest,
+    StockTaken,
+)
+from serve.store.intake import take_once
+from serve.store.stock_book import (
     Count,
     Counted,
     Ordered,
@@ -43,9 +56,9 @@ Key = Annotated[
 ]
 
 
-@router.post("/v1/stock", response_model=schemas.StockTaken, responses=REFUSALS)
+@router.post("/v1/stock", response_model=StockTaken, responses=REFUSALS)
 @needs(Scope.TELL)
-async def tell_stock(body: schemas.StockRequest, key: Key, planning: PlanningOf, actor: ActorOf) -> JSONResponse:
+async def tell_stock(body: StockRequest, key: Key, planning: PlanningOf, actor: ActorOf) -> JSONResponse:
     """Tell a count of stock; the next plan starts from it and from what moved since."""
     count = Count(
         counted_on=body.counted_on,
@@ -64,10 +77,10 @@ async def tell_stock(body: schemas.StockRequest, key: Key, planning: PlanningOf,
     return JSONResponse(answer | {"is_repeat": is_repeat})
 
 
-@router.post("/v1/orders", response_model=schemas.MovesTaken, responses=REFUSALS)
+@router.post("/v1/orders", response_model=MovesTaken, responses=REFUSALS)
 @needs(Scope.TELL)
 async def tell_orders(
-    body: schemas.OrdersRequest,
+    body: OrdersRequest,
     key: Key,
     planning: PlanningOf,
     actor: ActorOf,
@@ -98,9 +111,9 @@ async def tell_orders(
     return JSONResponse(answer | {"is_repeat": is_repeat})
 
 
-@router.post("/v1/receipts", response_model=schemas.MovesTaken, responses=REFUSALS)
+@router.post("/v1/receipts", response_model=MovesTaken, responses=REFUSALS)
 @needs(Scope.TELL)
-async def tell_receipts(body: schemas.ReceiptsRequest, key: Key, planning: PlanningOf, actor: ActorOf) -> JSONResponse:
+async def tell_receipts(body: ReceiptsRequest, key: Key, planning: PlanningOf, actor: ActorOf) -> JSONResponse:
     """Tell deliveries: units move from their orders to the shelf."""
     today = _today(planning)
     receipts = [
@@ -118,26 +131,26 @@ async def tell_receipts(body: schemas.ReceiptsRequest, key: Key, planning: Plann
     return JSONResponse(answer | {"is_repeat": is_repeat})
 
 
-@router.get("/v1/stock", response_model=schemas.StockLevels, responses=REFUSALS)
+@router.get("/v1/stock", response_model=StockLevels, responses=REFUSALS)
 @needs(Scope.READ)
-async def stock(query: Annotated[schemas.StockQuery, Query()], planning: PlanningOf) -> JSONResponse:
+async def stock(query: Annotated[StockQuery, Query()], planning: PlanningOf) -> JSONResponse:
     """List what is on the shelf now."""
     return await planning.answer(f"stock {query}", lambda session: list_stock(session, **query.model_dump()))
 
 
-@router.get("/v1/open-orders", response_model=schemas.OpenOrders, responses=REFUSALS)
+@router.get("/v1/open-orders", response_model=OpenOrders, responses=REFUSALS)
 @needs(Scope.READ)
-async def open_orders(query: Annotated[schemas.OpenOrderQuery, Query()], planning: PlanningOf) -> JSONResponse:
+async def open_orders(query: Annotated[OpenOrderQuery, Query()], planning: PlanningOf) -> JSONResponse:
     """List what is on order: approved lines, and what the shop's own system reported."""
     return await planning.answer(
         f"open orders {query}", lambda session: list_open_orders(session, **query.model_dump())
     )
 
 
-@router.post("/v1/open-orders/{open_order_id}/cancel", response_model=schemas.OrderCancelled, responses=REFUSALS)
+@router.post("/v1/open-orders/{open_order_id}/cancel", response_model=OrderCancelled, responses=REFUSALS)
 @needs(Scope.DECIDE)
 async def cancel_open_order(
-    open_order_id: PathId, body: schemas.CancelRequest, planning: PlanningOf, actor: ActorOf
+    open_order_id: PathId, body: CancelRequest, planning: PlanningOf, actor: ActorOf
 ) -> JSONResponse:
     """Say that what is still open of an order will not come."""
 
@@ -148,9 +161,9 @@ async def cancel_open_order(
     return JSONResponse(await asyncio.to_thread(cancel))
 
 
-@router.get("/v1/audit", response_model=schemas.AuditChanges, responses=REFUSALS)
+@router.get("/v1/audit", response_model=AuditChanges, responses=REFUSALS)
 @needs(Scope.READ)
-async def audit(query: Annotated[schemas.AuditQuery, Query()], planning: PlanningOf) -> JSONResponse:
+async def audit(query: Annotated[AuditQuery, Query()], planning: PlanningOf) -> JSONResponse:
     """List who changed what, when and why, latest first."""
     return await planning.answer(f"audit {query}", lambda session: list_audit(session, **query.model_dump()))
 
@@ -178,7 +191,7 @@ async def _take(
     return await asyncio.to_thread(take)
 
 
-async def _tell_sessions(body: schemas.OrdersRequest, *, services: Any, users: Any, now: datetime) -> None:
+async def _tell_sessions(body: OrdersRequest, *, services: Any, users: Any, now: datetime) -> None:
     """Tell what customers bought to those who recommend to them; told again, it is kept once."""
     bought: dict[str, list[LiveEvent]] = defaultdict(list)
     for row in body.orders:

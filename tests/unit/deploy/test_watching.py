@@ -14,7 +14,7 @@ import yaml
 from deployment_files import DEPLOY, ROOT, read_yaml
 
 from restock.monitor_metrics import MONITOR_CATALOGUE
-from serve.metrics import CATALOGUE
+from serve.watch.metrics import CATALOGUE
 
 DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
 ALERTS = DEPLOY / "prometheus" / "alerts.yml"

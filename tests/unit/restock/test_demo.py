@@ -6,7 +6,7 @@ from cluster.config import load_settings
 from restock.demo import call_headers
 from serve.access.roles import Role
 from serve.access.tokens import TokenBook
-from serve.database import open_database
+from serve.store.database import open_database
 
 
 def test_where_tokens_are_asked_for_the_demo_makes_its_own_and_it_soon_expires(tmp_path: Path) -> None:

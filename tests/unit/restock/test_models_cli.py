@@ -14,9 +14,9 @@ from cluster.config import load_settings
 from cluster.errors import ArtifactError, ConflictError
 from cluster.schema import OPEN_ORDERS
 from restock.cli import app
-from serve.database import open_database
-from serve.runs import make_inputs, open_run
-from serve.stock_book import Book
+from serve.plans.runs import make_inputs, open_run
+from serve.store.database import open_database
+from serve.store.stock_book import Book
 
 
 @pytest.fixture

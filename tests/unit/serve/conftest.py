@@ -10,12 +10,12 @@ from serving_home import Home, make_home
 from starlette.testclient import TestClient
 
 from cluster.config import Settings, load_settings
-from serve.database import Database, open_database
 from serve.golden import check_release
 from serve.handles import Services
 from serve.ingress import make_api
 from serve.layout import LocalReplicas, Versions
 from serve.releases import Releases, serving_versions
+from serve.store.database import Database, open_database
 
 
 @pytest.fixture(scope="session")

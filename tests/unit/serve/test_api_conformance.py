@@ -15,10 +15,10 @@ from test_gate import GUARDED, TABLE
 from cluster.config import Settings
 from serve.access.roles import Role
 from serve.access.tokens import TokenBook
-from serve.database import open_database
 from serve.handles import Services
 from serve.ingress import make_api
 from serve.releases import Releases
+from serve.store.database import open_database
 
 FEW = settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 # A body of the right form may name what this shop does not have: a documented 422 or 409. And schemathesis takes our

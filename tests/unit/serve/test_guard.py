@@ -23,7 +23,7 @@ from serve.guard import (
     proxy_environment,
     proxy_middlewares,
 )
-from serve.log import JsonLines
+from serve.watch.log import JsonLines
 
 LIMITS = Limits(max_body_bytes=1_000, timeout_s=0.2)
 

@@ -9,7 +9,12 @@ from serving_home import AFTER_ON, HORIZON, ITEMS, LEVELS, TRAINED_UNTIL_ON
 from starlette.testclient import TestClient
 
 from cluster.artifacts import slug_of
-from serve import schemas
+from serve.schemas.events import EventsAnswer
+from serve.schemas.forecasts import ForecastAnswer
+from serve.schemas.models import ModelsAnswer
+from serve.schemas.order_plans import OrderPlanAnswer, PlanLine
+from serve.schemas.recommendations import RecommendationAnswer
+from serve.schemas.state import Problem, ReadyAnswer
 
 DAIRY = f"policy/{slug_of('dairy')}"
 
@@ -21,7 +26,7 @@ def series(*items: str) -> list[dict[str, str]]:
 def assert_problem(response: httpx.Response, status: int) -> dict[str, Any]:
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
-    problem = schemas.Problem.model_validate(response.json())
+    problem = Problem.model_validate(response.json())
     assert problem.status == status
     assert problem.request_id == response.headers["x-request-id"]
     assert "/home" not in response.text
@@ -32,7 +37,7 @@ def assert_problem(response: httpx.Response, status: int) -> dict[str, Any]:
 class TestForecasts:
     def test_answer_is_as_documented(self, client: TestClient) -> None:
         response = client.post("/v1/forecasts", json={"series": series("item-3", "item-0")})
-        answer = schemas.ForecastAnswer.model_validate(response.json())
+        answer = ForecastAnswer.model_validate(response.json())
         assert [row.item_id for row in answer.series] == ["item-3", "item-0"]
         assert answer.as_of == AFTER_ON
         assert answer.dates == [AFTER_ON + timedelta(days=ahead) for ahead in range(HORIZON)]
@@ -51,7 +56,7 @@ class TestForecasts:
 
     def test_horizon_and_levels_are_answered_as_asked(self, client: TestClient) -> None:
         body = {"series": series("item-1"), "horizon": 3, "levels": [0.2, 0.5]}
-        answer = schemas.ForecastAnswer.model_validate(client.post("/v1/forecasts", json=body).json())
+        answer = ForecastAnswer.model_validate(client.post("/v1/forecasts", json=body).json())
         own = client.post("/v1/forecasts", json={"series": series("item-1"), "horizon": 3}).json()["series"][0]
         assert answer.levels == [0.2, 0.5]
         assert [len(row) for row in answer.series[0].cumulative] == [2, 2, 2]
@@ -101,7 +106,7 @@ class TestForecasts:
 class TestRecommendations:
     def test_answer_is_as_documented(self, client: TestClient) -> None:
         response = client.get("/v1/recommendations", params={"user_id": "user-1", "k": 3})
-        answer = schemas.RecommendationAnswer.model_validate(response.json())
+        answer = RecommendationAnswer.model_validate(response.json())
         assert answer.user_id == "user-1"
         assert not answer.is_fallback
         assert len({item.item_id for item in answer.items}) == 3
@@ -130,7 +135,7 @@ class TestEvents:
     def test_an_event_changes_the_next_answer(self, client: TestClient) -> None:
         before = client.get("/v1/recommendations", params={"user_id": "visitor-1"}).json()
         body = {"user_id": "visitor-1", "events": [{"item_id": "item-3", "event_type": "purchase"}]}
-        told = schemas.EventsAnswer.model_validate(client.post("/v1/events", json=body).json())
+        told = EventsAnswer.model_validate(client.post("/v1/events", json=body).json())
         assert told.num_kept == 1
         after = client.get("/v1/recommendations", params={"user_id": "visitor-1"}).json()
         assert before["is_fallback"] is True
@@ -156,7 +161,7 @@ class TestOrderPlans:
         stock = [{"item_id": item, "on_hand_qty": row * 10.0} for row, item in enumerate(ITEMS[:6])]
         body = {"series": series(*ITEMS[:6]), "stock": stock}
         response = client.post("/v1/order-plans", json=body)
-        answer = schemas.OrderPlanAnswer.model_validate(response.json())
+        answer = OrderPlanAnswer.model_validate(response.json())
         assert [line.item_id for line in answer.lines] == list(ITEMS[:6])
         assert answer.as_of == AFTER_ON
         assert not answer.stock_is_assumed
@@ -201,7 +206,7 @@ class TestOrderPlans:
     def test_the_wish_is_the_policys_on_the_served_forecast(self, client: TestClient) -> None:
         stock = [{"item_id": "item-0", "on_hand_qty": 0}]
         line = client.post("/v1/order-plans", json={"series": series("item-0"), "stock": stock}).json()["lines"][0]
-        lead_days = (schemas.PlanLine.model_validate(line).arrives_on - AFTER_ON).days
+        lead_days = (PlanLine.model_validate(line).arrives_on - AFTER_ON).days
         forecast = client.post("/v1/forecasts", json={"series": series("item-0"), "levels": [0.9]}).json()["series"][0]
         level = forecast["cumulative"][lead_days][0]  # demand over the lead time and one day of review
         assert line["wish_qty"] == pytest.approx(level, abs=0.13)  # ledgers keep eighths
@@ -259,12 +264,12 @@ class TestOrderPlans:
 class TestService:
     def test_health_and_readiness(self, client: TestClient) -> None:
         assert client.get("/healthz").json() == {"status": "ok"}
-        answer = schemas.ReadyAnswer.model_validate(client.get("/readyz").json())
+        answer = ReadyAnswer.model_validate(client.get("/readyz").json())
         assert answer.status == "ready"
         assert set(answer.checks) == {"forecaster", "recommender", "policy", "planner", "database"}
 
     def test_models_are_those_that_answer(self, client: TestClient) -> None:
-        answer = schemas.ModelsAnswer.model_validate(client.get("/v1/models").json())
+        answer = ModelsAnswer.model_validate(client.get("/v1/models").json())
         assert [model.name for model in answer.models][:2] == ["forecaster", "recommender"]
         assert DAIRY in {model.name for model in answer.models}
         assert all(model.trained_until_on == TRAINED_UNTIL_ON for model in answer.models)

@@ -13,14 +13,16 @@ from serving_home import AFTER_ON, CATEGORIES, ITEMS, Home, make_home
 from starlette.testclient import TestClient
 
 from cluster.dataset import open_dataset
-from serve import schemas
 from serve.deployments.planner import PlannerReplica
+from serve.deployments.popular import popular_items
 from serve.handles import LocalHandle, PatientHandle, Services
 from serve.ingress import make_api
 from serve.layout import LocalReplicas
-from serve.popular import popular_items
 from serve.releases import serving_versions
-from serve.stored_forecasts import ForecastStore
+from serve.schemas.forecasts import ForecastAnswer
+from serve.schemas.order_plans import OrderPlanAnswer
+from serve.schemas.recommendations import RecommendationAnswer
+from serve.store.stored_forecasts import ForecastStore
 
 BODY = {"series": [{"item_id": "item-3"}, {"item_id": "item-0"}]}
 
@@ -81,7 +83,7 @@ class TestWithoutTheForecaster:
         body = BODY | {"levels": [0.2, 0.5]}
         before = client_of(healthy, own).post("/v1/forecasts", json=body).json()
         after = client_of(replace(healthy, forecaster=Broken(error)), own).post("/v1/forecasts", json=body)
-        answer = schemas.ForecastAnswer.model_validate(after.json()).model_dump(mode="json")
+        answer = ForecastAnswer.model_validate(after.json()).model_dump(mode="json")
         assert (before.pop("is_fallback"), answer.pop("is_fallback")) == (False, True)
         # Stored beside others and predicted with fewer: rounding differs in the last digit.
         for stored, predicted in zip(answer.pop("series"), before.pop("series"), strict=True):
@@ -124,7 +126,7 @@ def test_a_refusal_is_passed_on(own: Home, healthy: Services) -> None:
 def test_without_policies_the_textbook_orders_and_says_so(own: Home, healthy: Services) -> None:
     planner = planner_of(own, healthy, policy=Broken(RuntimeError("gone")))
     plan = client_of(replace(healthy, planner=planner), own).post("/v1/order-plans", json=BODY).json()
-    schemas.OrderPlanAnswer.model_validate(plan)
+    OrderPlanAnswer.model_validate(plan)
     assert {line["policy"] for line in plan["lines"]} == {"newsvendor"}
     assert all(line["is_fallback"] for line in plan["lines"])
     assert plan["notes"][0] == "The policies did not answer: the textbook newsvendor rule ordered."
@@ -134,7 +136,7 @@ def test_without_policies_the_textbook_orders_and_says_so(own: Home, healthy: Se
 def test_without_the_recommender_the_best_of_each_category_are_shown(own: Home, healthy: Services) -> None:
     client = client_of(replace(healthy, recommender=Broken(None)), own)
     answer = client.get("/v1/recommendations", params={"user_id": "user-1", "k": 6}).json()
-    schemas.RecommendationAnswer.model_validate(answer)
+    RecommendationAnswer.model_validate(answer)
     assert answer["is_fallback"] is True
     assert answer["model_version"] == "popular"
     reasons = [item["reason"] for item in answer["items"]]

@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from serving_home import ITEMS
 from starlette.testclient import TestClient
 
-from serve import schemas
+from serve.schemas.forecasts import ForecastAnswer
+from serve.schemas.order_plans import OrderPlanAnswer
+from serve.schemas.recommendations import RecommendationAnswer
+from serve.schemas.state import Problem
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -94,19 +97,19 @@ def assert_answer_or_problem(response: Any, model: type[Any]) -> None:
     else:
         assert 400 <= response.status_code < 500, response.text
         assert response.headers["content-type"] == "application/problem+json"
-        schemas.Problem.model_validate(response.json())
+        Problem.model_validate(response.json())
 
 
 @FUZZ
 @given(body=forecast_body)
 def test_forecasts(client: TestClient, body: Any) -> None:
-    assert_answer_or_problem(post(client, "/v1/forecasts", body), schemas.ForecastAnswer)
+    assert_answer_or_problem(post(client, "/v1/forecasts", body), ForecastAnswer)
 
 
 @FUZZ
 @given(body=plan_body)
 def test_order_plans(client: TestClient, body: Any) -> None:
-    assert_answer_or_problem(post(client, "/v1/order-plans", body), schemas.OrderPlanAnswer)
+    assert_answer_or_problem(post(client, "/v1/order-plans", body), OrderPlanAnswer)
 
 
 @FUZZ
@@ -120,7 +123,7 @@ def test_order_plans(client: TestClient, body: Any) -> None:
 def test_recommendations(client: TestClient, query: dict[str, str]) -> None:
     safe = {name.encode("utf-8", "replace").decode(): value.encode("utf-8", "replace") for name, value in query.items()}
     response = client.get("/v1/recommendations", params=safe)
-    assert_answer_or_problem(response, schemas.RecommendationAnswer)
+    assert_answer_or_problem(response, RecommendationAnswer)
 
 
 @FUZZ
@@ -129,4 +132,4 @@ def test_recommendations(client: TestClient, query: dict[str, str]) -> None:
 )
 def test_any_bytes_of_any_type(client: TestClient, content: bytes, kind: str) -> None:
     response = client.post("/v1/order-plans", content=content, headers={"content-type": kind})
-    assert_answer_or_problem(response, schemas.OrderPlanAnswer)
+    assert_answer_or_problem(response, OrderPlanAnswer)

@@ -10,11 +10,11 @@ from serving_home import Home, make_home, publish_forecaster, publish_policy
 from starlette.testclient import TestClient
 
 from cluster.errors import ArtifactError, RestockError
-from serve import schemas
 from serve.golden import check_release
 from serve.ingress import make_api
 from serve.layout import LocalReplicas, Versions
 from serve.releases import Releases, serving_versions
+from serve.schemas.models import PromotionAnswer
 
 
 class Service:
@@ -65,7 +65,7 @@ def test_a_good_version_is_promoted_and_rolled_back(service: Service) -> None:
     body = {"name": "forecaster", "version": version, "reason": "less bias"}
     answer = service.client.post("/v1/models/promote", json=body)
     assert answer.status_code == 200, answer.text
-    moved = schemas.PromotionAnswer.model_validate(answer.json())
+    moved = PromotionAnswer.model_validate(answer.json())
     assert (moved.version, moved.previous, moved.kind) == (version, "v0001", "promote")
     assert (service.serves(), service.champion()) == (version, version)
     back = service.client.post("/v1/models/roll-back", json={"name": "forecaster"}).json()
