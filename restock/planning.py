@@ -26,7 +26,8 @@ from forecasting.team import ServedForecaster, load_forecaster
 from restock.training import DEFAULT_POLICY, FORECASTER
 from rl.assumptions import make_supply_terms
 from rl.inventory import SupplyTerms
-from rl.orders import OrderPlan, make_order_plan
+from rl.ordering import make_order_plan
+from rl.orders import OrderPlan
 from rl.policies.protocol import Policy
 from rl.policies.store import load_policy
 from rl.stock import StockReading, assume_stock, make_inventory_state

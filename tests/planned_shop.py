@@ -9,7 +9,7 @@ from cluster.panel import Calendar, SeriesIndex
 from cluster.settings.service import PlanSettings
 from forecasting.forecast import Forecast
 from rl.inventory import CostRates, SupplyTerms
-from rl.orders import make_order_plan
+from rl.ordering import make_order_plan
 from rl.policies.classical import BaseStock
 from rl.stock import assume_stock, make_inventory_state
 from serve.answers import PlanAnswer, PlanQuestion

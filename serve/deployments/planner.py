@@ -19,7 +19,8 @@ from cluster.schema import OPEN_ORDERS, Col
 from forecasting.forecast import Forecast
 from rl.assumptions import make_supply_terms
 from rl.inventory import FloatArray, InventoryState, SupplyTerms
-from rl.orders import OrderPlan, make_order_plan
+from rl.ordering import make_order_plan
+from rl.orders import OrderPlan
 from rl.policies.classical import Newsvendor
 from rl.stock import StockReading
 from serve.answers import PlanAnswer, PlanOutline, PlanQuestion, SeriesForecasts, UserRecommendations, Wishes

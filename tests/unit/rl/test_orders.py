@@ -16,7 +16,8 @@ from cluster.errors import ConfigError, PlanningError
 from cluster.panel import Calendar
 from cluster.sealing import KEYS_VARIABLE, make_export_key, open_file
 from rl.constraints import Reason, feasible_quantity_S, is_review_period_S
-from rl.orders import PLAN_SCHEMA, expected_shortage_S, make_order_plan
+from rl.ordering import expected_shortage_S, make_order_plan
+from rl.orders import PLAN_SCHEMA
 from rl.policies.classical import BaseStock, ReorderPoint, StaticMinMax
 
 DAILY = Calendar(start_on=date(2024, 1, 1), period_days=1)

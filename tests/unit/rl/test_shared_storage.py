@@ -13,7 +13,7 @@ from cluster.panel import Calendar
 from rl.constraints import Reason, feasible_quantity_S, feasible_steps
 from rl.evaluate import replay
 from rl.inventory import SharedStorage
-from rl.orders import make_order_plan
+from rl.ordering import make_order_plan
 from rl.policies.classical import BaseStock, CappedBaseStock
 from rl.tuning import candidate_cost_CS
 
