@@ -9,7 +9,7 @@ import argparse
 import hashlib
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,14 @@ import torch
 
 from benchmarks.frame import make_parser, make_target, report
 from benchmarks.recommend_cases import CASES, PROTOCOLS, Case, load_case, load_file
+from benchmarks.recommend_kept import KeptNetworks
 from benchmarks.recommend_rows import SIMPLE, simple_models
+from cluster.artifacts import digest_of
 from cluster.config import Settings, load_settings
 from cluster.errors import RestockError
 from cluster.settings.models import RecommenderSettings
 from recsys.holdout import Holdout
+from recsys.interactions import IntArray, RowArray
 from recsys.members import Models, fit_members
 from recsys.metrics import user_metrics_U
 from recsys.models.blend import Blend, fit_blend, is_seen_allowed
@@ -36,7 +39,7 @@ _Fitted = tuple[Scorer, float]
 Measured = dict[str, npt.NDArray[np.float64]]
 NETWORKS = ("transformer", "gru", "cnn", "mlp")
 _SHOWN = ("model", "group", "seed", "fit_seconds", "seconds_per_epoch", "users_per_second")
-_READING = ("recency", "own_share", "back_off")
+_READING = ("recency", "own_share", "back_off", "nearness", "before")
 """Parameters that change how a history is read, not what is learned."""
 _BOOTSTRAP = 1_000
 _QUICK_USERS = 1_500
@@ -54,7 +57,12 @@ def main() -> None:
         settings = load_settings(overrides=sets)
     except RestockError as error:
         raise SystemExit(f"error: {error}") from None
-    bench = _Bench(case=case, settings=settings, holdout=hold_out_validation(case.train, settings=settings.recommender))
+    bench = _Bench(
+        case=case,
+        settings=settings,
+        holdout=hold_out_validation(case.train, settings=settings.recommender),
+        kept=KeptNetworks(folder=arguments.keep),
+    )
     rows, targets, facts = bench.run(arguments)
     shown = rows if arguments.json else [_shown(row, case) for row in rows]
     report("recommend", shown, targets=targets, arguments=arguments, facts=facts)
@@ -71,6 +79,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--protocol", choices=PROTOCOLS, default="last", help="what is to be found")
     parser.add_argument("--days", type=int, default=7, help="last days of the file, for --protocol temporal")
     parser.add_argument("--users", type=int, help="at most so many users, evenly spaced")
+    parser.add_argument("--judged", type=int, help="at most so many users to find something for, evenly spaced")
+    parser.add_argument("--keep", type=Path, help="folder of trained networks: written, and read by the next run")
     parser.add_argument("--seeds", type=int, default=1, help="the network is trained with so many seeds")
     parser.add_argument("--networks", nargs="*", choices=NETWORKS, default=["transformer"], help="the first is blended")
     parser.add_argument("--without", nargs="*", choices=SIMPLE, default=[], help="simple rows to leave out")
@@ -81,11 +91,13 @@ def _parse() -> argparse.Namespace:
 def _load(arguments: argparse.Namespace) -> Case:
     users = arguments.users or (_QUICK_USERS if arguments.quick else None)
     if arguments.interactions is None:
-        return load_case(arguments.dataset, users=users)
-    columns = {name: getattr(arguments, name) for name in ("user", "item", "time", "basket")}
-    return load_file(
-        arguments.interactions, columns=columns, protocol=arguments.protocol, days=arguments.days, users=users
-    )
+        case = load_case(arguments.dataset, users=users)
+    else:
+        columns = {name: getattr(arguments, name) for name in ("user", "item", "time", "basket")}
+        case = load_file(
+            arguments.interactions, columns=columns, protocol=arguments.protocol, days=arguments.days, users=users
+        )
+    return case if arguments.judged is None else replace(case, test=case.test.sample(arguments.judged))
 
 
 def _learned_with(model: Scorer) -> Row | None:
@@ -107,6 +119,7 @@ class _Bench:
     case: Case
     settings: Settings
     holdout: Holdout
+    kept: KeptNetworks
 
     def run(self, arguments: argparse.Namespace) -> tuple[list[Row], list[Row], Row]:
         """Rows, targets and facts."""
@@ -164,11 +177,11 @@ class _Bench:
 
     def _network(self, kind: str, *, seed: int) -> tuple[SequenceModel, SequenceModel, Row]:
         """Network as validation judges it, refitted, and the row of the second."""
-        began_s = time.process_time()
-        judged = SequenceModel(settings=self._of_kind(kind), seed=seed).fit(self.holdout.history)
-        learn_s = time.process_time() - began_s
-        refitted = judged.refit(self.case.train)
-        row, _ = self._measure(kind, refitted, group="network", fit_s=time.process_time() - began_s, seed=seed)
+        model = SequenceModel(settings=self._of_kind(kind), seed=seed)
+        name = f"{kind}-{seed}-{digest_of([self._digest(), model.settings.model_dump(mode='json')])[:16]}"
+        judged, learn_s = self.kept.get(name, lambda: model.fit(self.holdout.history))
+        refitted, refit_s = self.kept.get(f"{name}-refitted", lambda: judged.refit(self.case.train))
+        row, _ = self._measure(kind, refitted, group="network", fit_s=learn_s + refit_s, seed=seed)
         return judged, refitted, row | {"seconds_per_epoch": round(learn_s / self.settings.recommender.epochs, 2)}
 
     def _network_row(self, kind: str, *, seed: int) -> Row:
@@ -242,14 +255,15 @@ class _Bench:
             )
         return targets
 
+    def _digest(self, *further: IntArray | RowArray) -> str:
+        arrays = (self.case.train.item_E, self.case.train.offset_U1, *further)
+        return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:16]
+
     def _facts(self, gains: list[Row], weights: list[Row], *, allowed: bool) -> Row:
         case = self.case
-        digest = hashlib.sha256(
-            case.train.item_E.tobytes() + case.train.offset_U1.tobytes() + case.test.target_N.tobytes()
-        )
         return {
             "dataset": case.name,
-            "digest": digest.hexdigest()[:16],
+            "digest": self._digest(case.test.target_N),
             "protocol": case.protocol,
             "num_users": len(case.test),
             "num_items": case.train.num_items,

@@ -63,7 +63,13 @@ LAST = (
     "recommender.batch_size=128",
     'recommender.members=["transitions", "transitions-2", "neighbours", "ease", "als", "bpr", "sequence"]',
 )
-"""Settings where one item comes after the other."""
+SESSIONS = (
+    *LAST[:-1],
+    "recommender.max_sequence=10",
+    "recommender.epochs=4",
+    'recommender.members=["transitions", "transitions-2", "neighbours", "sessions", "sequence"]',
+)
+"""Settings where one item comes after the other; in short sessions over many items, without the costly models."""
 BASKETS = ('recommender.validation="last-basket"', "recommender.epochs=3")
 """Settings where baskets come after each other."""
 
@@ -288,7 +294,7 @@ def _diginetica(users: int | None) -> Case:
         train=log.take(np.flatnonzero(~later_U)),
         test=whole,
         protocol="last view of each later session, learned from earlier sessions",
-        sets=LAST,
+        sets=SESSIONS,
         k=20,
         measure="mrr",
     )

@@ -13,6 +13,7 @@ from recsys.models.frequency import PersonalFrequency
 from recsys.models.neighbours import NeighbourModel
 from recsys.models.popularity import Popularity
 from recsys.models.protocol import Scorer
+from recsys.models.session_neighbours import SessionNeighbours
 from recsys.models.tifu import TifuKnn
 from recsys.models.transitions import TransitionModel
 
@@ -24,6 +25,8 @@ SIMPLE = (
     "neighbours",
     "markov",
     "markov-2",
+    "stan",
+    "stan-after",
     "ease",
     "ease-recency",
     "als",
@@ -57,13 +60,16 @@ def simple_models(train: Interactions) -> dict[str, Callable[[], Scorer]]:
         "neighbours": lambda: NeighbourModel(max_lag=near).fit(train),
         "markov": lambda: TransitionModel(max_lag=lags, recency=_TIES).fit(train),
         "markov-2": lambda: TransitionModel(order=2, max_lag=lags, recency=_TIES).fit(train),
+        "stan": lambda: SessionNeighbours(recency=0.7, nearness=0.7, before=1.0).fit(train),
+        "stan-after": lambda: SessionNeighbours().fit(train),
         "ease": fit_ease,
         "ease-recency": with_recency,
         "als": lambda: AlsModel().fit(train),
         "bpr": lambda: BprModel().fit(train),
     }
-    repeats = ("frequency", "personal-popular", "tifu")
-    return {name: make for name, make in rows.items() if large or name not in repeats}
+    # Repeats are for baskets, sessions for what has few events.
+    others = ("stan", "stan-after") if large else ("frequency", "personal-popular", "tifu")
+    return {name: make for name, make in rows.items() if name not in others}
 
 
 def _personal_popular(train: Interactions) -> Blend:

@@ -24,7 +24,15 @@ from cluster.settings.models import RecommenderSettings
 from cluster.training import fit_resumable, report_pass, restore_state
 from recsys.holdout import Holdout, hold_out_last_basket
 from recsys.interactions import IntArray, Interactions, ItemAttributes
-from recsys.learner import SequenceLearner, TrainingPlan, encode_last, network_shape, refit_options, window_options
+from recsys.learner import (
+    SequenceLearner,
+    TrainingPlan,
+    calibration_of,
+    encode_last,
+    network_shape,
+    refit_options,
+    window_options,
+)
 from recsys.metrics import ranking_metrics, top_items
 from recsys.models.network import NetworkShape, SequenceNetwork
 from recsys.models.protocol import Arrays
@@ -128,6 +136,7 @@ def _make_job(interactions: Interactions, *, tables: dict[str, pa.Table], holdou
         num_negatives=settings.recommender.num_negatives,
         precision=settings.recommender.precision,
         seed=settings.seed,
+        calibration=calibration_of(settings.recommender),
     )
     return _Job(
         shape=network_shape(settings.recommender, num_items=interactions.num_items, attributes=interactions.attributes),

@@ -39,7 +39,9 @@ class TrainingPlan:
         Steps of one more epoch that starts from the best one at a lower rate and also sees the validation baskets; 0
         for none.
     num_negatives
-        Candidates drawn per step; with that many items or fewer the softmax runs over all of them.
+        Candidates drawn per step; with that many items or fewer all of them are candidates.
+    calibration
+        Of gBCE, whose candidates are drawn evenly; None for the softmax.
     """
 
     epochs: int
@@ -49,6 +51,7 @@ class TrainingPlan:
     num_negatives: int
     precision: Precision
     seed: int
+    calibration: float | None = None
 
 
 class SequenceLearner:
@@ -87,7 +90,8 @@ class SequenceLearner:
             with torch.no_grad():
                 # Starting at popularity saves the epochs that learning it would take.
                 self.network.bias_I.copy_(share_I.log())
-        self._draw_I = _UNIFORM_SHARE / len(count_I) + (1 - _UNIFORM_SHARE) * share_I
+        evenly = _UNIFORM_SHARE if plan.calibration is None else 1.0
+        self._draw_I = evenly / len(count_I) + (1 - evenly) * share_I
         self._module = wrap(self.network) if wrap is not None else self.network
         self._optimiser = torch.optim.Adam(self.network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.98))
         self._judge = judge
@@ -153,7 +157,7 @@ class SequenceLearner:
         inputs = [torch.as_tensor(batch[name], dtype=torch.int64, device=self.device) for name in _INPUTS]
         candidate_C, log_draws_C = self._candidates()
         with autocast(self.plan.precision, device=self.device):
-            loss = self._module(*inputs, candidate_C, log_draws_C)
+            loss = self._module(*inputs, candidate_C, log_draws_C, self.plan.calibration)
         self._optimiser.zero_grad()
         loss.backward()
         self._optimiser.step()
@@ -189,6 +193,11 @@ def network_shape(
         num_attributes=0 if attributes is None else attributes.num_codes,
         num_pairs=0 if attributes is None else len(attributes.code_A),
     )
+
+
+def calibration_of(settings: RecommenderSettings) -> float | None:
+    """Calibration of the loss that the settings ask for; None for the softmax."""
+    return settings.gbce_calibration if settings.loss == "gbce" else None
 
 
 def window_options(interactions: Interactions, *, settings: RecommenderSettings, seed: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from recsys.models.habits import HabitModel
 from recsys.models.neighbours import NeighbourModel
 from recsys.models.popularity import Popularity
 from recsys.models.protocol import RecommenderModel
+from recsys.models.session_neighbours import SessionNeighbours
 from recsys.models.tifu import TifuKnn
 from recsys.models.transitions import TransitionModel
 
@@ -77,6 +78,12 @@ def _pairs(history: Interactions, settings: RecommenderSettings) -> Candidates:
     return {f"{TransitionModel.kind}-2": [replace(first, back_off=weight) for weight in (0.2, 0.5, 1.0)]}
 
 
+def _sessions(history: Interactions, settings: RecommenderSettings) -> Candidates:
+    first = SessionNeighbours().fit(history)
+    tried = ((0.2, 0.7), (0.3, 0.9), (0.5, 0.9))
+    return {SessionNeighbours.kind: [replace(first, recency=late, nearness=near) for late, near in tried]}
+
+
 def _tifu(history: Interactions, settings: RecommenderSettings) -> Candidates:
     first = TifuKnn().fit(history)
     return {TifuKnn.kind: [replace(first, own_share=share) for share in (0.5, 0.7, 0.9)]}
@@ -108,6 +115,7 @@ _CANDIDATES: Final[dict[str, Callable[[Interactions, RecommenderSettings], Candi
     "neighbours": _neighbours,
     "transitions": _transitions,
     "transitions-2": _pairs,
+    "sessions": _sessions,
     "tifu": _tifu,
     "habits": _habits,
     "ease": _ease,

@@ -30,6 +30,7 @@ from recsys.models.neighbours import NeighbourModel
 from recsys.models.popularity import Popularity
 from recsys.models.protocol import RecommenderModel
 from recsys.models.sequence import SequenceModel
+from recsys.models.session_neighbours import SessionNeighbours
 from recsys.models.tifu import TifuKnn
 from recsys.models.transitions import TransitionModel
 
@@ -44,6 +45,7 @@ _KINDS: Final[dict[str, type[RecommenderModel]]] = {
         PersonalFrequency,
         NeighbourModel,
         TransitionModel,
+        SessionNeighbours,
         TifuKnn,
         HabitModel,
         EaseModel,

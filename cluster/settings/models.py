@@ -53,7 +53,13 @@ class RecommenderSettings(Section):
     epochs: int = Field(4, ge=1)
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(3e-3, gt=0)
-    num_negatives: int = Field(512, ge=1, description="items sampled per batch for the softmax")
+    loss: Literal["softmax", "gbce"] = Field(
+        "softmax", description="of the sequence model: sampled softmax, or generalised binary cross-entropy (gSASRec)"
+    )
+    gbce_calibration: float = Field(
+        0.75, ge=0, le=1, description="gbce: 0 is plain binary cross-entropy, 1 gives calibrated shares"
+    )
+    num_negatives: int = Field(512, ge=1, description="items sampled per batch for the loss")
     min_item_users: int = Field(10, ge=1, description="items that fewer users dealt with are not recommended")
     members: tuple[
         Literal[
@@ -62,6 +68,7 @@ class RecommenderSettings(Section):
             "neighbours",
             "transitions",
             "transitions-2",
+            "sessions",
             "tifu",
             "ease",
             "als",

@@ -1,8 +1,8 @@
-"""The network of the sequence model: embeddings, a causal body, and the sampled softmax.
+"""The network of the sequence model: embeddings, a causal body, and its loss against sampled items.
 
 SASRec (Kang & McAuley 2018) with, in addition: embeddings of behaviour, time gap and the items' attributes, the mean of
 the items so far added to the output, targets from the whole next basket, an item bias, and a softmax over sampled
-negatives corrected for how they were drawn instead of one negative. The body is a transformer, a GRU, dilated
+negatives corrected for how they were drawn (or gBCE) instead of one negative. The body is a transformer, a GRU, dilated
 convolutions (NextItNet, Yuan et al. 2019) or an MLP over the mean of the items so far and the last few.
 
 Shapes: B windows in a batch, L events, M targets per event, I items, A pairs of an item and an attribute, C candidates,
@@ -120,8 +120,9 @@ class SequenceNetwork(nn.Module):
         target_BLM: Tensor,
         candidate_C: Tensor,
         log_draws_C: Tensor,
+        calibration: float | None = None,
     ) -> Tensor:
-        """Mean cross-entropy of the targets against the candidates.
+        """Mean cross-entropy of the targets against the candidates; with ``calibration``, :func:`gbce_NM`'s mean.
 
         ``log_draws_C`` is the log of how often a candidate was expected to be drawn; taking it off a candidate's score
         makes the sum over candidates an unbiased estimate of the sum over all items (Bengio & Senécal 2008). With every
@@ -133,11 +134,39 @@ class SequenceNetwork(nn.Module):
         target_NM = target_BLM[real_BL]
         target_NMD = functional.embedding(target_NM, item_ID)
         positive_NM = torch.einsum("nd,nmd->nm", hidden_ND, target_NMD) + self.bias_I[target_NM]
-        negative_NC = hidden_ND @ item_ID[candidate_C].T + self.bias_I[candidate_C] - log_draws_C
-        rest_N = torch.logsumexp(negative_NC, dim=1, keepdim=True)
+        negative_NC = hidden_ND @ item_ID[candidate_C].T + self.bias_I[candidate_C]
+        if calibration is not None:
+            same_NMC = target_NM[..., None] == candidate_C
+            num_items = self.shape.num_items
+            return gbce_NM(positive_NM, negative_NC, same_NMC, num_items=num_items, calibration=calibration).mean()
+        rest_N = torch.logsumexp(negative_NC - log_draws_C, dim=1, keepdim=True)
         if len(candidate_C) == self.shape.num_items:
             return (rest_N - positive_NM).mean()
         return (torch.logaddexp(positive_NM, rest_N) - positive_NM).mean()
+
+
+def gbce_NM(
+    positive_NM: Tensor, negative_NC: Tensor, same_NMC: Tensor, *, num_items: int, calibration: float
+) -> Tensor:
+    """Generalised binary cross-entropy of each target (Petrov & Macdonald 2023, gSASRec, equations 11 and 12).
+
+    ``-(beta log s(positive) + sum over negatives of log(1 - s(negative))) / (C + 1)`` with s the logistic function,
+    ``beta = a (t (1 - 1/a) + 1/a)`` and a the share of all other items that is sampled. Plain binary cross-entropy
+    with few negatives makes everything look likely; the power beta takes that back.
+
+    Parameters
+    ----------
+    same_NMC
+        Whether a candidate is the target itself, and no negative.
+    calibration
+        t in 0..1: 0 is plain binary cross-entropy, 1 makes s(score) the share in which an item comes next.
+    """
+    num_sampled = negative_NC.shape[1]
+    share = min(num_sampled / max(num_items - 1, 1), 1.0)
+    beta = share * (calibration * (1 - 1 / share) + 1 / share)
+    wrong_NC = functional.softplus(negative_NC)
+    wrong_NM = wrong_NC.sum(dim=1, keepdim=True) - (wrong_NC[:, None] * same_NMC).sum(dim=2)
+    return (beta * functional.softplus(-positive_NM) + wrong_NM) / (num_sampled + 1)
 
 
 class _Transformer(nn.Module):

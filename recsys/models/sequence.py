@@ -13,6 +13,7 @@ from recsys.interactions import IntArray, Interactions
 from recsys.learner import (
     SequenceLearner,
     TrainingPlan,
+    calibration_of,
     encode_last,
     grow_network,
     make_batches,
@@ -81,6 +82,7 @@ class SequenceModel:
             num_negatives=self.settings.num_negatives,
             precision=self.settings.precision,
             seed=self.seed,
+            calibration=calibration_of(self.settings),
         )
         count_I = np.bincount(interactions.item_E, minlength=interactions.num_items)
         learner = SequenceLearner(network, plan=plan, count_I=count_I, warm=not epochs)

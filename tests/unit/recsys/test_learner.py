@@ -6,7 +6,7 @@ import torch
 from behaviour_log import ANYTHING, random_orders, read
 
 from recsys.learner import SequenceLearner, TrainingPlan, encode_last, make_batches, network_shape, window_options
-from recsys.models.network import SequenceNetwork
+from recsys.models.network import SequenceNetwork, gbce_NM
 from recsys.models.sequence import SequenceModel
 from recsys.windows import make_windows, user_table
 
@@ -15,7 +15,7 @@ LOG = read(random_orders(seed=5))
 WINDOWS = make_windows(user_table(LOG, seed=0), **window_options(LOG, settings=SETTINGS, seed=0))
 
 
-def new_learner(*, refit_steps=2, num_negatives=5, judge=None, precision="float32"):
+def new_learner(*, refit_steps=2, num_negatives=5, judge=None, precision="float32", calibration=None):
     torch.manual_seed(0)
     network = SequenceNetwork(network_shape(SETTINGS, num_items=LOG.num_items))
     plan = TrainingPlan(
@@ -26,6 +26,7 @@ def new_learner(*, refit_steps=2, num_negatives=5, judge=None, precision="float3
         num_negatives=num_negatives,
         precision=precision,
         seed=3,
+        calibration=calibration,
     )
     return SequenceLearner(network, plan=plan, count_I=np.bincount(LOG.item_E, minlength=LOG.num_items), judge=judge)
 
@@ -137,3 +138,28 @@ def test_a_refit_goes_on_from_the_weights_that_are_there():
     change = np.abs(again.arrays()["bias_I"] - model.arrays()["bias_I"])
     assert 0 < change.max() < 0.5
     np.testing.assert_array_equal(model.score_UI(LOG), SequenceModel(settings=SETTINGS, seed=1).fit(LOG).score_UI(LOG))
+
+
+@pytest.mark.parametrize("calibration", [0.0, 0.75, 1.0])
+def test_gbce_is_the_formula_of_the_paper(calibration):
+    torch.manual_seed(0)
+    positive_NM, negative_NC = torch.randn(3, 2), torch.randn(3, 4)
+    same_NMC = torch.zeros(3, 2, 4, dtype=torch.bool)
+    same_NMC[1, 0, 2] = True
+    found = gbce_NM(positive_NM, negative_NC, same_NMC, num_items=21, calibration=calibration)
+    rate = 4 / 20
+    beta = rate * (calibration * (1 - 1 / rate) + 1 / rate)
+    for n in range(3):
+        for m in range(2):
+            total = (torch.sigmoid(positive_NM[n, m]) ** beta).log()
+            for c in range(4):
+                if not same_NMC[n, m, c]:
+                    total += (1 - torch.sigmoid(negative_NC[n, c])).log()
+            torch.testing.assert_close(found[n, m], -total / 5)
+
+
+def test_gbce_learns_as_well_and_draws_its_candidates_evenly():
+    learner = run(new_learner(calibration=0.75))
+    losses = [row["loss"] for row in learner.history]
+    assert losses[-1] < losses[0]
+    assert len(learner._draw_I.unique()) == 1

@@ -9,6 +9,7 @@ from recsys.models.habits import HabitModel
 from recsys.models.neighbours import NeighbourModel
 from recsys.models.popularity import Popularity
 from recsys.models.sequence import SequenceModel
+from recsys.models.session_neighbours import SessionNeighbours
 from recsys.models.tifu import TifuKnn
 from recsys.models.transitions import TransitionModel
 
@@ -25,6 +26,7 @@ MODELS = [
     AlsModel(num_factors=4),
     BprModel(num_factors=4, epochs=2),
     TifuKnn(num_neighbours=3),
+    SessionNeighbours(before=0.5, num_neighbours=3),
     HabitModel(targets_per_user=2, epochs=1),
     SequenceModel(settings=SMALL),
     SequenceModel(settings=SMALL.model_copy(update={"model": "gru"})),
