@@ -1,7 +1,7 @@
 """Forecasts that any planner could make without us: what the network has to beat.
 
 Each takes a view (history up to the decision) and returns a :class:`~forecasting.forecast.Forecast`. Shapes: S series,
-T history periods, H horizon, Q quantile levels, N paths.
+T history periods, H horizon, Q quantile levels, N paths, C weeks of a path, W weeks of history, M days of a week.
 """
 
 import warnings
@@ -71,19 +71,30 @@ def weekday_quantiles(
     recent_ST = sales_ST[:, sales_ST.shape[1] - num_weeks * season :]
     ahead_H = np.arange(horizon)
     drawn_CN = np.random.default_rng(seed).integers(0, num_weeks, (_DRAWS, -(-horizon // season))).T
-    path_HN = season * drawn_CN[ahead_H // season] + (ahead_H % season)[:, None]
-    same_day_SHW = np.moveaxis(recent_ST.reshape(-1, num_weeks, season)[:, :, ahead_H % season], 1, 2)
+    week_SMW = recent_ST.reshape(-1, num_weeks, season).transpose(0, 2, 1)
+    same_day_SHW = week_SMW[:, ahead_H % season]
     levels_Q = np.asarray(levels, dtype=np.float32)
     cumulative_SHQ = np.empty((view.num_series, horizon, len(levels)), dtype=np.float32)
     # Some series at a time: the paths of a large shop would not fit.
     for rows in np.array_split(np.arange(view.num_series), -(-view.num_series // _GROUP_SERIES) or 1):
-        cumulative_SHQ[rows] = _quantiles(recent_ST[rows][:, path_HN].cumsum(axis=1), levels_Q)
+        cumulative_SHQ[rows] = _quantiles(_sums_of_weeks_SHN(week_SMW[rows], drawn_CN)[:, :horizon], levels_Q)
     return Forecast(
         levels_Q=levels_Q,
         mean_SH=same_day_SHW.mean(axis=2).astype(np.float32),
         marginal_SHQ=_quantiles(same_day_SHW, levels_Q),
         cumulative_SHQ=cumulative_SHQ,
     )
+
+
+def _sums_of_weeks_SHN(week_SMW: FloatArray, drawn_CN: npt.NDArray[np.int64]) -> FloatArray:
+    """Running sums over weeks strung together: of whole weeks before, and of the days of the last."""
+    running_SMW = week_SMW.cumsum(axis=1)
+    before_S1N = np.zeros((len(week_SMW), 1, drawn_CN.shape[1]), dtype=np.float32)
+    parts = []
+    for drawn_N in drawn_CN:
+        parts.append(before_S1N + running_SMW[:, :, drawn_N])
+        before_S1N = parts[-1][:, -1:]
+    return np.concatenate(parts, axis=1)
 
 
 def ets(view: DemandPanel, *, horizon: int, levels: Sequence[float] = DEFAULT_LEVELS) -> Forecast:

@@ -6,7 +6,6 @@ Shapes: S series, T history periods, H horizon, Q quantile levels.
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -126,7 +125,7 @@ class Team:
         Raises
         ------
         ArtifactError
-            If a file is missing, damaged or of another format, or trees are in it and LightGBM is not installed.
+            If a file is missing, damaged or of another format.
         """
         network = Forecaster.load(folder)
         try:
@@ -136,17 +135,10 @@ class Team:
             blend, fitted_levels = Blend.restore(document["blend"]), document["fitted_levels"]
             if fitted_levels is None:
                 return cls(network=network, trees=None, blend=blend)
-            if find_spec("lightgbm") is None:
-                raise ArtifactError(
-                    f"the blend in {folder} holds trees, and LightGBM is not installed; install the extra 'trees', "
-                    "or train with --set forecast.serve=network"
-                )
             trees = TreeForecaster.load(
                 folder, vocabulary=network.vocabulary, levels=network.levels, fitted_levels=fitted_levels
             )
             return cls(network=network, trees=trees, blend=blend)
-        except ArtifactError:
-            raise
         except (OSError, RuntimeError, LookupError, TypeError, ValueError) as error:
             raise ArtifactError(
                 f"the blend in {folder} cannot be read ({type(error).__name__}: {str(error)[:200]}); "

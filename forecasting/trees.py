@@ -4,33 +4,25 @@ One model per quantile level and kind, single periods and sums; the periods ahea
 the series' level and weighted by it, so what is minimised is the loss of units, as WQL counts it. A sum is learned as
 its mean per period.
 
-Shapes: S series, T history periods, X = T + periods known ahead, H horizon, Q levels, N rows (series, origin, periods
-ahead), P promotion channels, M periods per season, Z inputs.
+Shapes: S series, T history periods, H horizon, Q levels, N rows (series, origin, periods ahead), K knots of sums, Z
+inputs.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from cluster.panel import DemandPanel, FloatArray, IntArray
 from forecasting.features import SeriesFeatures, make_features
 from forecasting.forecast import Forecast
+from forecasting.forest import Forest
 from forecasting.levels import at_levels
+from forecasting.tree_inputs import NAMES, Kind, TreeInputs, columns_Z
 from forecasting.vocabulary import Vocabulary
 
-if TYPE_CHECKING:
-    from lightgbm import Booster
-
-Kind = Literal["single", "summed"]
-
-_LAGS = (1, 2, 3, 4, 5, 6, 7, 14, 21, 28)
-_WINDOWS = (7, 28)
-_NAMES = (0, 1)
-"""Columns that hold the numbers of series and category: their values have no order."""
 _LEAST_ORIGIN = 28
 _GROUP_SERIES = 2_048
 _PARAMETERS: dict[str, Any] = {
@@ -64,8 +56,8 @@ class TreeForecaster:
     vocabulary: Vocabulary
     levels: tuple[float, ...]
     fitted_levels: tuple[float, ...]
-    single: tuple["Booster", ...]
-    summed: tuple["Booster", ...]
+    single: Forest
+    summed: Forest
 
     def predict_rolling(self, panel: DemandPanel, *, origins: Sequence[int], horizon: int) -> list[Forecast]:
         """Forecast from many origins; item k reads only what is known at ``origins[k]``."""
@@ -86,9 +78,9 @@ class TreeForecaster:
 
     def save(self, folder: Path) -> None:
         """Write every booster as LightGBM's own text into an existing folder."""
-        for kind, models in (("single", self.single), ("summed", self.summed)):
-            for level, model in zip(self.fitted_levels, models, strict=True):
-                _file_of(folder, kind, level).write_text(model.model_to_string())
+        for kind, forest in (("single", self.single), ("summed", self.summed)):
+            for level, text in zip(self.fitted_levels, forest.texts, strict=True):
+                _file_of(folder, kind, level).write_text(text)
 
     @classmethod
     def load(
@@ -98,19 +90,15 @@ class TreeForecaster:
 
         Raises
         ------
-        OSError, ValueError
+        OSError, ValueError, LookupError
             If a file is missing or not a model.
         """
-        from lightgbm import Booster  # here: not every install that forecasts has trees
-        from lightgbm.basic import LightGBMError
-
-        try:
-            single, summed = (
-                tuple(Booster(model_str=_file_of(folder, kind, level).read_text()) for level in fitted_levels)
-                for kind in ("single", "summed")
-            )
-        except LightGBMError as error:
-            raise ValueError(f"not a model of LightGBM: {error}") from error
+        single, summed = (
+            Forest.read([_file_of(folder, kind, level).read_text() for level in fitted_levels])
+            for kind in ("single", "summed")
+        )
+        # Now: forked processes share what is compiled, and no request waits for it.
+        single.compile()
         return cls(
             vocabulary=vocabulary,
             levels=tuple(levels),
@@ -134,22 +122,32 @@ class TreeForecaster:
         )
 
     def _quantile_SHQ(self, inputs: "TreeInputs", kind: Kind, *, origin: int, ahead_H: IntArray) -> FloatArray:
-        models = self.single if kind == "single" else self.summed
+        forest = self.single if kind == "single" else self.summed
         num_series = len(inputs.features.first_sale_S)
         out_SHQ = np.empty((num_series, len(ahead_H), len(self.levels)), dtype=np.float32)
         # Some series at a time: the inputs of all at once would not fit for a large shop.
         for first in range(0, num_series, _GROUP_SERIES):
             rows = np.arange(first, min(first + _GROUP_SERIES, num_series))
-            row_N, ahead_N = np.repeat(rows, len(ahead_H)), np.tile(ahead_H, len(rows))
-            read_NZ = inputs.read_NZ(kind, row_N=row_N, origin_N=np.full_like(row_N, origin), ahead_N=ahead_N)
-            relative_NQ = np.stack([np.asarray(model.predict(read_NZ, num_threads=1)) for model in models], axis=-1)
+            answer_SHQ = _answer_SHQ(forest, inputs, kind, row_S=rows, origin=origin, ahead_H=ahead_H)
             # Models of different levels know nothing of each other: sorted, their answers do not cross.
-            relative_SHQ = np.sort(np.maximum(relative_NQ, 0.0), axis=-1).reshape(len(rows), len(ahead_H), -1)
+            relative_SHQ = np.sort(np.maximum(answer_SHQ, 0.0), axis=-1)
             if self.fitted_levels != self.levels:
                 fitted_Q = np.asarray(self.fitted_levels, dtype=np.float32)
                 relative_SHQ = np.maximum(at_levels(relative_SHQ, levels_Q=fitted_Q, wanted=self.levels), 0.0)
             out_SHQ[rows] = relative_SHQ * inputs.features.level_SU[rows, origin, None, None]
         return out_SHQ
+
+
+def _answer_SHQ(
+    forest: Forest, inputs: TreeInputs, kind: Kind, *, row_S: IntArray, origin: int, ahead_H: IntArray
+) -> FloatArray:
+    """What the boosters say of some series, demand over level."""
+    row_N, ahead_N = np.repeat(row_S, len(ahead_H)), np.tile(ahead_H, len(row_S))
+    origin_SY = inputs.origin_NY(row_N=row_S, origin_N=np.full_like(row_S, origin))
+    ahead_NV = inputs.ahead_NV(kind, row_N=row_N, origin_N=np.full_like(row_N, origin), ahead_N=ahead_N)
+    ahead_SHV = ahead_NV.reshape(len(row_S), len(ahead_H), -1)
+    column_Z = columns_Z(num_origin=origin_SY.shape[1], num_ahead=ahead_SHV.shape[2])
+    return forest.predict_SHQ(origin_SY, ahead_SHV, column_Z=column_Z).astype(np.float32)
 
 
 def sum_knots(horizon: int) -> IntArray:
@@ -213,7 +211,7 @@ def fit_trees(
     inputs = TreeInputs(features, horizon=horizon)
     row_N, origin_N, ahead_N = _draw_rows(features, horizon=horizon, num_rows=num_rows, seed=seed)
 
-    def fit(kind: Kind) -> tuple["Booster", ...]:
+    def fit(kind: Kind) -> Forest:
         import lightgbm  # here: not every install that forecasts fits trees
 
         level_N = features.level_SU[row_N, origin_N]
@@ -221,14 +219,15 @@ def fit_trees(
             inputs.read_NZ(kind, row_N=row_N, origin_N=origin_N, ahead_N=ahead_N),
             inputs.demand_N(kind, row_N=row_N, origin_N=origin_N, ahead_N=ahead_N) / level_N,
             weight=level_N,
-            categorical_feature=list(_NAMES),
+            categorical_feature=list(NAMES),
             free_raw_data=False,
             params=_PARAMETERS,
         )
         parameters = _PARAMETERS | {"seed": seed}
-        return tuple(
+        boosters = [
             lightgbm.train(parameters | {"alpha": level}, data, num_boost_round=num_rounds) for level in fitted_levels
-        )
+        ]
+        return Forest.read([booster.model_to_string() for booster in boosters])
 
     return TreeForecaster(
         vocabulary=vocabulary,
@@ -256,105 +255,3 @@ def _draw_rows(
     if not kept_N.any():  # nothing has sold before any origin: learn that it does not
         kept_N = origin_N + ahead_N < T
     return row_N[kept_N], origin_N[kept_N], ahead_N[kept_N]
-
-
-class TreeInputs:
-    """Reads the inputs of (series, origin, periods ahead) out of a panel's features, nothing from after the origin."""
-
-    def __init__(self, features: SeriesFeatures, *, horizon: int) -> None:
-        self.features = features
-        T, known = features.demand_ST.shape[1], len(features.holiday_X)
-        beyond = max(0, T + horizon - known) + 2
-        self._promotion_SXP = np.pad(features.promotion_SXP, ((0, 0), (1, beyond), (0, 0)))
-        self._holiday_X = np.pad(features.holiday_X, (1, beyond))
-        self._calendar_XK = np.pad(features.calendar_XK, ((0, beyond), (0, 0)))
-        self._promotion_sum_SXP = np.pad(features.promotion_SXP.cumsum(axis=1), ((0, 0), (1, beyond), (0, 0)), "edge")
-        self._promotion_sum_SXP[:, 0] = 0.0
-        self._demand_sum_SU = np.pad(features.demand_ST.cumsum(axis=1, dtype=np.float64), ((0, 0), (1, 0)))
-
-    def demand_N(self, kind: Kind, *, row_N: IntArray, origin_N: IntArray, ahead_N: IntArray) -> FloatArray:
-        """Demand of the target period, or mean demand per period up to it, units."""
-        if kind == "single":
-            return self.features.demand_ST[row_N, origin_N + ahead_N]
-        total_N = self._demand_sum_SU[row_N, origin_N + ahead_N + 1] - self._demand_sum_SU[row_N, origin_N]
-        return (total_N / (ahead_N + 1)).astype(np.float32)
-
-    def read_NZ(self, kind: Kind, *, row_N: IntArray, origin_N: IntArray, ahead_N: IntArray) -> FloatArray:
-        """All inputs, (N, Z): names, periods ahead, state at the origin, lags, and what is known of the target."""
-        features = self.features
-        columns: list[npt.NDArray[Any]] = [
-            features.series_row_S[row_N][:, None],
-            features.category_row_S[row_N][:, None],
-            ahead_N[:, None],
-            features.origin_SUO[row_N, origin_N],
-            *self._past(row_N, origin_N),
-            *(self._target if kind == "single" else self._interval)(row_N, origin_N, ahead_N),
-        ]
-        return np.concatenate(columns, axis=1).astype(np.float32)
-
-    def _past(self, row_N: IntArray, origin_N: IntArray) -> list[FloatArray]:
-        """Recent demand over the level, one by one and as means; promotions and price lately."""
-        features = self.features
-        level_N1 = features.level_SU[row_N, origin_N][:, None]
-        lag_NL = origin_N[:, None] - np.asarray(_LAGS)
-        lags_NL = features.demand_ST[row_N[:, None], np.maximum(lag_NL, 0)] / level_N1
-        lags_NL[lag_NL < 0] = np.nan
-        means = []
-        for window in _WINDOWS:
-            from_N = np.maximum(origin_N - window, 0)
-            total_N = self._demand_sum_SU[row_N, origin_N] - self._demand_sum_SU[row_N, from_N]
-            means.append((total_N / (origin_N - from_N))[:, None] / level_N1)
-        from_N = np.maximum(origin_N - _WINDOWS[-1], 0)
-        promoted_NP = self._promotion_sum_SXP[row_N, origin_N] - self._promotion_sum_SXP[row_N, from_N]
-        return [lags_NL, *means, promoted_NP / _WINDOWS[-1], features.own_STC[row_N, origin_N - 1][:, 3:4]]
-
-    def _target(self, row_N: IntArray, origin_N: IntArray, ahead_N: IntArray) -> list[FloatArray]:
-        """Weekday average, promotions and holidays around the target period, and its place in the calendar."""
-        features = self.features
-        target_N = origin_N + ahead_N
-        season_N2 = features.season_SXW[row_N, origin_N + ahead_N % features.season_periods]
-        level_N = features.level_SU[row_N, origin_N]
-        around_N3 = target_N[:, None] + np.array([-1, 0, 1])
-        is_known_N3 = around_N3 < origin_N[:, None] + features.notice_periods
-        promotion_N3P = self._promotion_SXP[row_N[:, None], around_N3 + 1] * is_known_N3[..., None]
-        return [
-            ((season_N2[:, 0] / level_N + 1) / (season_N2[:, 1] + 1))[:, None],
-            promotion_N3P.reshape(len(row_N), -1),
-            self._holiday_X[around_N3 + 1] * is_known_N3,
-            self._calendar(target_N),
-        ]
-
-    def _interval(self, row_N: IntArray, origin_N: IntArray, ahead_N: IntArray) -> list[FloatArray]:
-        """The same of all periods up to the target, on average."""
-        features = self.features
-        count_N1 = (ahead_N + 1)[:, None]
-        until_N = np.minimum(origin_N + ahead_N + 1, origin_N + features.notice_periods)
-        start_NP = self._promotion_sum_SXP[row_N, origin_N]
-        promoted_NP = (self._promotion_sum_SXP[row_N, until_N] - start_NP) / count_N1
-        holiday_sum_X = self._holiday_X[1:].cumsum()
-        holidays_N = holiday_sum_X[np.maximum(until_N - 1, 0)] - np.where(
-            origin_N > 0, holiday_sum_X[np.maximum(origin_N - 1, 0)], 0.0
-        )
-        return [
-            self._season_mean_N1(row_N, origin_N, ahead_N),
-            promoted_NP,
-            holidays_N[:, None] / count_N1,
-            self._calendar(origin_N),
-            self._calendar(origin_N + ahead_N)[:, 1:],
-        ]
-
-    def _season_mean_N1(self, row_N: IntArray, origin_N: IntArray, ahead_N: IntArray) -> FloatArray:
-        """Mean of the weekday averages over the interval, over the level."""
-        M = self.features.season_periods
-        season_NM2 = self.features.season_SXW[row_N[:, None], origin_N[:, None] + np.arange(M)]
-        level_N1 = self.features.level_SU[row_N, origin_N][:, None]
-        relative_NM = (season_NM2[..., 0] / level_N1 + 1) / (season_NM2[..., 1] + 1)
-        running_NM = np.pad(relative_NM.cumsum(axis=1), ((0, 0), (1, 0)))
-        count_N = ahead_N + 1
-        total_N = count_N // M * running_NM[:, -1] + running_NM[np.arange(len(row_N)), count_N % M]
-        return (total_N / count_N)[:, None]
-
-    def _calendar(self, period_N: IntArray) -> FloatArray:
-        """Weekday as one number, then the places in month and year."""
-        calendar_NK = self._calendar_XK[period_N]
-        return np.concatenate([calendar_NK[:, :7] @ np.arange(7.0)[:, None], calendar_NK[:, 7:]], axis=1)

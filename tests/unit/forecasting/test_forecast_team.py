@@ -1,6 +1,7 @@
 """The served team: its blend, its files, and what it says moved a forecast."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,6 @@ import numpy as np
 import pytest
 from forecast_panels import make_panel, small_settings
 
-import forecasting.team
 import forecasting.team_fit
 from cluster.errors import ArtifactError
 from cluster.panel import DemandPanel
@@ -86,11 +86,10 @@ def test_another_format_is_refused(team: Team, tmp_path: Path) -> None:
         load_forecaster(tmp_path)
 
 
-def test_without_lightgbm_the_team_goes_on_and_trees_are_refused(
-    team: Team, panel: DemandPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_lightgbm_a_team_is_fitted_without_trees(
+    panel: DemandPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (forecasting.team, forecasting.team_fit):
-        monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(forecasting.team_fit, "find_spec", lambda name: None)
     fewer = fit_team(panel.until(ORIGIN), settings=small_settings())
     assert fewer.blend.members == (NETWORK, WEEKDAY, CROSTON)
     fewer.save(tmp_path)
@@ -98,9 +97,18 @@ def test_without_lightgbm_the_team_goes_on_and_trees_are_refused(
     np.testing.assert_array_equal(
         loaded.predict(panel.until(ORIGIN)).cumulative_SHQ, fewer.predict(panel.until(ORIGIN)).cumulative_SHQ
     )
+
+
+def test_stored_trees_forecast_without_lightgbm(
+    team: Team, panel: DemandPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     team.save(tmp_path)
-    with pytest.raises(ArtifactError, match="install the extra 'trees'"):
-        load_forecaster(tmp_path)
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    loaded = load_forecaster(tmp_path)
+    assert isinstance(loaded, Team)
+    np.testing.assert_array_equal(
+        forecast_of(loaded, panel, TREES).cumulative_SHQ, forecast_of(team, panel, TREES).cumulative_SHQ
+    )
 
 
 def test_a_history_too_short_to_hold_back_gives_equal_weights(panel: DemandPanel) -> None:
