@@ -33,9 +33,18 @@ _REFIT_RATE = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """Everything that a run needs besides the series themselves."""
+    """Everything that a run needs besides the series themselves.
+
+    Parameters
+    ----------
+    vocabulary
+        Of the fitted forecaster: its prior levels are read from all of the history.
+    judged_vocabulary
+        The same with prior levels from before the validation periods: what the run reads, and what is judged.
+    """
 
     vocabulary: Vocabulary
+    judged_vocabulary: Vocabulary
     shape: NetworkShape
     weights: dict[str, torch.Tensor]
     plan: FitPlan
@@ -62,6 +71,7 @@ def make_start(
             f"{panel.num_series} series of {panel.num_periods} periods; load more history"
         )
     vocabulary = make_vocabulary(panel, items=items)
+    known = panel.until(panel.num_periods - validation_periods(panel, settings=settings))
     shape = NetworkShape(
         num_promotions=len(panel.promotion_names),
         num_series=panel.num_series,
@@ -79,6 +89,7 @@ def make_start(
         _take_over(network, vocabulary=vocabulary, earlier=warm_start)
     return Start(
         vocabulary=vocabulary,
+        judged_vocabulary=make_vocabulary(panel, items=items, known=known),
         shape=shape,
         weights=network.state_dict(),
         plan=_make_plan(panel, settings=settings, refit=warm_start is not None),
@@ -92,18 +103,22 @@ def make_start(
     )
 
 
-def make_vocabulary(panel: DemandPanel, *, items: pa.Table | None = None) -> Vocabulary:
+def make_vocabulary(
+    panel: DemandPanel, *, items: pa.Table | None = None, known: DemandPanel | None = None
+) -> Vocabulary:
     """Names of a panel, and the level that series similar to each one sold at, itself left out.
 
-    With a table of ``items``, similar is also what is described alike.
+    With a table of ``items``, similar is also what is described alike. Levels are read from ``known``, an earlier view
+    of the panel, where one is given.
     """
+    known = panel if known is None else known
     traits = make_traits(panel.index, price_S=panel.price_ST[:, 0])
-    references = reference_rows(panel.index, usable_S=panel.first_sale_S < panel.num_periods)
+    references = reference_rows(panel.index, usable_S=known.first_sale_S < known.num_periods)
     named_alike = find_named_alike(items, panel.index, references=references)
     similar = fit_similar_items(
         traits.take(references),
-        level_S=launch_level_S(panel)[references],
-        dispersion=usual_dispersion(panel),
+        level_S=launch_level_S(known)[references],
+        dispersion=usual_dispersion(known),
         neighbours=named_alike,
     )
     prior_level_S = similar.prior(traits, neighbours=named_alike).level_S
@@ -174,10 +189,16 @@ def _moved(table: torch.Tensor, *, names: list[Any], known: list[Any]) -> torch.
     return table[torch.tensor([0, *(row_of.get(name, 0) for name in names)])].clone()
 
 
-def make_forecaster(start: Start, *, weights: dict[str, torch.Tensor], history: list[EpochRow]) -> Forecaster:
-    """The forecaster that a finished run has found."""
-    network = restore_network(start.shape, weights=weights)
-    return Forecaster(network, vocabulary=start.vocabulary, history=tuple(history))
+def make_forecasters(
+    start: Start, *, best: dict[str, torch.Tensor], judged: dict[str, torch.Tensor] | None, history: list[EpochRow]
+) -> tuple[Forecaster, Forecaster | None]:
+    """What a finished run has found, and the forecaster as it was before it learned from the validation periods."""
+    rows = tuple(history)
+    fitted = Forecaster(restore_network(start.shape, weights=best), vocabulary=start.vocabulary, history=rows)
+    if judged is None:
+        return fitted, None
+    network = restore_network(start.shape, weights=judged)
+    return fitted, Forecaster(network, vocabulary=start.judged_vocabulary, history=rows)
 
 
 def fit_in_process(
@@ -204,13 +225,11 @@ def fit_and_hold_out(
 ) -> tuple[Forecaster, Forecaster | None]:
     """As :func:`fit_in_process`; and the forecaster as it was before it learned from the validation periods."""
     start = make_start(panel, settings=settings, warm_start=warm_start, items=items)
-    table = series_table(panel, known=start.vocabulary.rows(panel.index), seed=settings.seed)
+    table = series_table(panel, known=start.judged_vocabulary.rows(panel.index), seed=settings.seed)
     network = restore_network(start.shape, weights=start.weights)
     features = features_of_table(table, shared=start.shared)
     sample = features_of_table(table.slice(0, MAX_VALIDATION_SERIES), shared=start.shared)
     fitting = Fitting(network, plan=start.plan, validation=[sample], device=torch.device("cpu"))
     while not fitting.is_done:
         on_epoch(fitting.run_epoch([features]))
-    judged = fitting.judged
-    held_out = None if judged is None else make_forecaster(start, weights=judged, history=fitting.history)
-    return make_forecaster(start, weights=fitting.best, history=fitting.history), held_out
+    return make_forecasters(start, best=fitting.best, judged=fitting.judged, history=fitting.history)

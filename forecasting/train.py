@@ -30,7 +30,7 @@ from forecasting.predict import Forecaster
 from forecasting.preparation import (
     MAX_VALIDATION_SERIES,
     Start,
-    make_forecaster,
+    make_forecasters,
     make_start,
 )
 from forecasting.rows import SharedInputs, features_of_columns, features_of_table, make_columns, series_table
@@ -85,7 +85,7 @@ def fit_and_hold_out(
 ) -> tuple[Forecaster, Forecaster | None]:
     """Fit the network; and keep it as it was before it learned from the validation periods (None without any)."""
     start = make_start(panel, settings=settings, warm_start=warm_start, items=items)
-    table = series_table(panel, known=start.vocabulary.rows(panel.index), seed=settings.seed)
+    table = series_table(panel, known=start.judged_vocabulary.rows(panel.index), seed=settings.seed)
     state = fit_resumable(
         _train_worker,
         inputs={
@@ -98,9 +98,8 @@ def fit_and_hold_out(
         folder=settings.home / "runs" / f"forecaster-{_run_digest(table, start=start)}",
         on_row=lambda row: on_epoch(EpochRow(**row)),
     )
-    history, judged = [EpochRow(**row) for row in state["history"]], state["judged"]
-    held_out = None if judged is None else make_forecaster(start, weights=judged, history=history)
-    return make_forecaster(start, weights=state["best"], history=history), held_out
+    history = [EpochRow(**row) for row in state["history"]]
+    return make_forecasters(start, best=state["best"], judged=state["judged"], history=history)
 
 
 def _run_digest(table: pa.Table, *, start: Start) -> str:

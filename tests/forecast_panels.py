@@ -8,7 +8,7 @@ from cluster.config import Settings, load_settings
 from cluster.panel import Calendar, DemandPanel, SeriesIndex
 from forecasting.model import DemandNetwork
 from forecasting.predict import Forecaster
-from forecasting.preparation import make_forecaster, make_start
+from forecasting.preparation import make_forecasters, make_start
 
 NOTICE = 10
 SMALL = (
@@ -71,4 +71,4 @@ def untrained_forecaster(panel: DemandPanel, *overrides: str, seed: int = 3) -> 
         network = DemandNetwork(start.shape)
         for weight in network.parameters():
             torch.nn.init.normal_(weight, std=0.2)
-    return make_forecaster(start, weights=network.state_dict(), history=[])
+    return make_forecasters(start, best=network.state_dict(), judged=None, history=[])[0]

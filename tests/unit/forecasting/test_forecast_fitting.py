@@ -12,7 +12,14 @@ from cluster.panel import DemandPanel
 from forecasting.features import SeriesFeatures
 from forecasting.fitting import Fitting
 from forecasting.model import restore_network
-from forecasting.preparation import Start, fit_in_process, make_start, make_vocabulary
+from forecasting.preparation import (
+    Start,
+    fit_and_hold_out,
+    fit_in_process,
+    make_start,
+    make_vocabulary,
+    validation_periods,
+)
 from forecasting.rows import features_of_table, series_table
 
 
@@ -159,6 +166,22 @@ def test_the_vocabulary_expects_of_each_series_what_the_others_sell() -> None:
     assert (change[[0, 2, 3]] > 1).all()
     assert not vocabulary.yearly
     assert make_vocabulary(make_panel(num_periods=110, period_days=7)).yearly
+
+
+def test_what_is_judged_has_read_nothing_of_the_validation_periods() -> None:
+    panel, plan = make_panel(num_series=4), small_settings("forecast.epochs=1")
+    cut = panel.num_periods - validation_periods(panel, settings=plan)
+    sales_ST = panel.sales_ST.copy()
+    sales_ST[:, cut:] = 10 * sales_ST[::-1, cut:] + 3
+    (one, held_out), (other, held_out_too) = (
+        fit_and_hold_out(known, settings=plan) for known in (panel, replace(panel, sales_ST=sales_ST))
+    )
+    assert held_out is not None
+    assert held_out_too is not None
+    for name, weights in held_out.network.state_dict().items():
+        assert torch.equal(weights, held_out_too.network.state_dict()[name])
+    assert held_out.vocabulary.prior_levels == held_out_too.vocabulary.prior_levels
+    assert one.vocabulary.prior_levels != other.vocabulary.prior_levels
 
 
 @pytest.mark.parametrize(("least_steps", "crops_per_series", "steps"), [(1, 2, 2), (5, 7, 6)])
