@@ -32,7 +32,7 @@ Row = dict[str, Any]
 Made = dict[str, list[Forecast]]
 
 _TREES, _OURS = "trees", ("network", "blend")
-_SHOWN = ("system", "segment", "wql", "wql_sum", "order_cost", "bias", "coverage_80")
+_SHOWN = ("system", "segment", "wql", "wql_sum", "order_cost", "bias", "coverage_80", "coverage_80_pit")
 """Columns of the table for people; the JSON has all."""
 _BOOTSTRAP = 2_000
 _STATISTICAL_SERIES = 30
@@ -275,11 +275,13 @@ def _targets(rows: list[Row], gains: list[Row]) -> list[Row]:
     mine = {
         name: [row for row in rows if row["system"] == name and row["segment"] == "all"] for name in (*_OURS, _TREES)
     }
-    coverage = float(np.mean([row["coverage_80"] for row in mine["blend"]]))
+    coverage = float(np.mean([row["coverage_80_pit"] for row in mine["blend"]]))
     spent = {name: sum(row["fit_cpu_seconds"] for row in mine[name]) for name in mine}
     return [
         *targets,
-        make_target("blend: 80 % coverage, distance from 0.8", value=abs(coverage - 0.8), target=0.03, at_least=False),
+        make_target(
+            "blend: 80 % coverage of counts, distance from 0.8", value=abs(coverage - 0.8), target=0.03, at_least=False
+        ),
         make_target(
             "blend: CPU-seconds of fitting over the trees'",
             value=spent["blend"] / max(spent[_TREES], 1e-9),

@@ -34,12 +34,15 @@ class Blend:
     single_GW, summed_GW
         Weights for single periods and for sums, one row per entry of :data:`forecasting.segments.SEGMENTS`; rows sum
         to 1. A member that knows how errors of following days go together may know little of any one day.
+    in_whole_units
+        Quantiles of single periods are rounded: where whole units are sold, each quantile of demand is one.
     """
 
     members: tuple[str, ...]
     single_GW: npt.NDArray[np.float64]
     summed_GW: npt.NDArray[np.float64]
     calibration: Calibration | None
+    in_whole_units: bool
 
     def combine(self, forecasts: Mapping[str, Forecast], *, segment_S: npt.NDArray[np.int64]) -> Forecast:
         """One forecast out of the members' forecasts of the same series."""
@@ -52,7 +55,9 @@ class Blend:
             marginal_SHQ=_weighted([part.marginal_SHQ for part in parts], single_SW),
             cumulative_SHQ=cumulative_SHQ,
         )
-        return blended if self.calibration is None else self.calibration.apply(blended)
+        if self.calibration is not None:
+            blended = self.calibration.apply(blended)
+        return replace(blended, marginal_SHQ=np.round(blended.marginal_SHQ)) if self.in_whole_units else blended
 
     def document(self) -> dict[str, Any]:
         """What :meth:`restore` needs, as plain JSON values."""
@@ -64,6 +69,7 @@ class Blend:
             "calibration": None
             if calibration is None
             else {"single": calibration.single_Q.tolist(), "summed": calibration.summed_Q.tolist()},
+            "in_whole_units": self.in_whole_units,
         }
 
     @classmethod
@@ -80,6 +86,7 @@ class Blend:
                 single_Q=np.array(levels["single"], dtype=np.float32),
                 summed_Q=np.array(levels["summed"], dtype=np.float32),
             ),
+            in_whole_units=document.get("in_whole_units", False),
         )
 
     def table(self) -> list[dict[str, Any]]:
@@ -100,10 +107,21 @@ def _weighted(values: Sequence[FloatArray], weight_SW: npt.NDArray[np.float64]) 
     return total
 
 
-def equal_blend(members: Sequence[str]) -> Blend:
+def sells_whole_units(panel: DemandPanel) -> bool:
+    """Whether no period sold a fraction of a unit."""
+    return bool((panel.sales_ST == np.round(panel.sales_ST)).all())
+
+
+def equal_blend(members: Sequence[str], *, in_whole_units: bool) -> Blend:
     """Equal weights: hard to beat, and all that can be said without validation."""
     weight_GW = np.full((len(SEGMENTS), len(members)), 1.0 / len(members))
-    return Blend(members=tuple(members), single_GW=weight_GW, summed_GW=weight_GW, calibration=None)
+    return Blend(
+        members=tuple(members),
+        single_GW=weight_GW,
+        summed_GW=weight_GW,
+        calibration=None,
+        in_whole_units=in_whole_units,
+    )
 
 
 def fit_blend(
@@ -130,15 +148,16 @@ def fit_blend(
         for k, origin in enumerate(origins)
     ]
     single_GW, summed_GW = (_weight_GW(seen, kind=kind, segments=segments) for kind in (0, 1))
-    plain = Blend(members=members, single_GW=single_GW, summed_GW=summed_GW, calibration=None)
+    plain = Blend(members=members, single_GW=single_GW, summed_GW=summed_GW, calibration=None, in_whole_units=False)
+    in_whole_units = sells_whole_units(panel)
     if not is_calibrated:
-        return plain
+        return replace(plain, in_whole_units=in_whole_units)
     blended = [
         plain.combine({name: forecasts[name][k] for name in members}, segment_S=segments[k])
         for k in range(len(origins))
     ]
     calibration = calibrate(panel, forecasts=blended, origins=origins, end=end)
-    return replace(plain, calibration=calibration)
+    return replace(plain, calibration=calibration, in_whole_units=in_whole_units)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,10 +13,10 @@ from scipy.special import ndtr, ndtri
 from cluster.panel import DemandPanel, FloatArray
 from forecasting.forecast import Forecast
 from forecasting.levels import at_levels
+from forecasting.pit import step_of_counts
 
 _LEAST_SCORES = 200
 """Fewer say too little: the forecast is then left as it is."""
-_HALF_UNIT = 0.5
 _NOTHING = 0.1
 
 
@@ -65,14 +65,8 @@ def calibrate(
 def _level_of(
     truth_SH: FloatArray, quantile_SHQ: FloatArray, levels_Q: FloatArray, *, random: np.random.Generator
 ) -> npt.NDArray[np.float64]:
-    """Level at which each observation lies in its forecast, drawn evenly between the levels that enclose it.
-
-    Demand is a count and quantiles are smooth: those within half a unit of an observation all say what was observed.
-    """
-    edge_Q = np.concatenate([[0.0], levels_Q.astype(np.float64), [1.0]])
-    low_SH = edge_Q[(quantile_SHQ < truth_SH[..., None] - _HALF_UNIT).sum(axis=-1)]
-    high_SH = edge_Q[(quantile_SHQ <= truth_SH[..., None] + _HALF_UNIT).sum(axis=-1) + 1]
-    return random.uniform(low_SH, high_SH)
+    """Level at which each observation lies in its forecast, drawn evenly from the step that its count is."""
+    return random.uniform(*step_of_counts(truth_SH, quantile_SHQ, levels_Q=levels_Q))
 
 
 def _calibrated(score_N: npt.NDArray[np.float64], levels_Q: FloatArray) -> FloatArray:

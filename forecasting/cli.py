@@ -36,6 +36,7 @@ _SCORE_COLUMNS = (
     "rmsse",
     "bias",
     "coverage_80",
+    "coverage_80_pit",
     "order_cost",
     "seconds",
 )

@@ -20,7 +20,7 @@ _NUM_BINS = 10
 _LEAST_SHARE = 1e-4
 """An empty bin counts as this much: the index would be infinite."""
 _LEAST_PERIODS = 7
-_PROMISES = ("wql", "wql_sum", "bias", "coverage_80")
+_PROMISES = ("wql", "wql_sum", "bias", "coverage_80_pit")
 
 
 def population_stability(reference_N: FloatArray, recent_N: FloatArray) -> float:

@@ -13,6 +13,7 @@ from utilsforecast import losses
 from cluster.panel import DemandPanel, FloatArray
 from forecasting.forecast import Forecast
 from forecasting.levels import at_levels, within
+from forecasting.pit import share_between, step_of_counts
 
 DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _HIGHS = (0.9, 0.95)
@@ -40,7 +41,8 @@ def score_forecasts(
     ``wql_sum_90``, ``order_cost`` (of ordering the 0.9 quantile of those sums where a unit short costs 9 and a unit
     left 1, over demand),
     ``rmsse`` (mean over series and origins), ``wape``, ``bias`` (over demand, positive if too much is forecast),
-    ``coverage_80`` (of the 0.1..0.9 band). A ratio to no demand at all is None.
+    ``coverage_80`` (of the 0.1..0.9 band), ``coverage_80_pit`` (the same, of counts: see :mod:`forecasting.pit`). A
+    ratio to no demand at all is None.
     """
     pairs = list(zip(forecasts, origins, strict=True))
     single = _pooled_wql([_single_rows(panel, forecast=forecast, origin=origin) for forecast, origin in pairs])
@@ -61,6 +63,7 @@ def score_forecasts(
         "wape": single["wape"],
         "bias": single["bias"],
         "coverage_80": single["coverage_80"],
+        "coverage_80_pit": _coverage_of_counts(panel, pairs),
     }
 
 
@@ -89,6 +92,19 @@ def loss_by_series(
         each_SH = 2.0 * np.maximum(level_Q * short_SHQ, (level_Q - 1.0) * short_SHQ).mean(axis=-1)
         loss_S += (each_SH * counts_SH).sum(axis=1)
     return loss_S.astype(np.float32)
+
+
+def _coverage_of_counts(panel: DemandPanel, pairs: Sequence[tuple[Forecast, int]]) -> float | None:
+    """Mean share of each period's count that lies in the 0.1..0.9 band."""
+    shares = []
+    for forecast, origin in pairs:
+        until = min(origin + forecast.horizon, panel.num_periods)
+        quantile_SHQ = forecast.marginal_SHQ[:, : until - origin]
+        low_SH, high_SH = step_of_counts(panel.sales_ST[:, origin:until], quantile_SHQ, levels_Q=forecast.levels_Q)
+        share_SH = share_between(low_SH, high_SH, least=DECILES[0], most=DECILES[-1])
+        shares.append(share_SH[panel.in_stock_ST[:, origin:until]])
+    share_N = np.concatenate(shares)
+    return float(share_N.mean()) if len(share_N) else None
 
 
 def _sum_periods(horizon: int) -> list[int]:

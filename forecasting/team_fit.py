@@ -11,7 +11,7 @@ import numpy as np
 
 from cluster.config import Settings
 from cluster.panel import DemandPanel
-from forecasting.blend import Blend, equal_blend, fit_blend
+from forecasting.blend import Blend, equal_blend, fit_blend, sells_whole_units
 from forecasting.drift import promises_of
 from forecasting.forecast import Forecast
 from forecasting.predict import Forecaster
@@ -54,7 +54,7 @@ def fit_team(
     trees_s = time.process_time() - began_s
     members = (NETWORK, *((TREES,) if trees else ()), WEEKDAY, CROSTON)
     blend, promised = (
-        (equal_blend(members), None)
+        (equal_blend(members, in_whole_units=sells_whole_units(panel)), None)
         if held_out is None
         else _weigh(panel, held_out, members=members, settings=settings)
     )

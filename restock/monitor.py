@@ -44,7 +44,7 @@ LEAST_PERIODS: Final = 14
 _MOST_PERIODS: Final = 56
 MOST_SERIES: Final = 2_000
 """Series that forecasts and policies are judged on, drawn once by the seed: a rolling forecast of all takes hours."""
-_SCORES: Final = {"bias": FORECAST_BIAS, "coverage_80": FORECAST_COVERAGE, "wql": FORECAST_LOSS}
+_SCORES: Final = {"bias": FORECAST_BIAS, "coverage_80_pit": FORECAST_COVERAGE, "wql": FORECAST_LOSS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,14 +98,17 @@ def _block_order(num_periods: int, *, season_periods: int, seed: int) -> IntArra
 
 
 def _correlation_S(scenario: ReplayScenario) -> npt.NDArray[np.float64]:
-    """Correlation of following periods with which single periods spread as sums over the protection interval do."""
+    """Correlation of following periods with which single periods spread as sums over the protection interval do.
+
+    A period is drawn from the forecast at its own start, so its spread is that of the first sum of that forecast.
+    """
     interval_S = np.minimum(scenario.terms.protection_interval_S, scenario.forecasts[0].horizon)
     rows = np.arange(scenario.num_rows)
     single_S, summed_S = np.zeros(scenario.num_rows), np.zeros(scenario.num_rows)
     for forecast in scenario.forecasts:
-        total_SH = np.cumsum(_spread_SH(forecast.marginal_SHQ, forecast.levels_Q) ** 2, axis=1)
-        single_S += total_SH[rows, interval_S - 1]
-        summed_S += _spread_SH(forecast.cumulative_SHQ, forecast.levels_Q)[rows, interval_S - 1] ** 2
+        square_SH = _spread_SH(forecast.cumulative_SHQ, forecast.levels_Q) ** 2
+        single_S += interval_S * square_SH[:, 0]
+        summed_S += square_SH[rows, interval_S - 1]
     ratio_S = summed_S / np.maximum(single_S, _TINY)
     lag = np.arange(1, int(interval_S.max(initial=1)))
     share_SL = np.maximum(1 - lag / interval_S[:, None], 0)

@@ -31,7 +31,7 @@ SUMMARY = {
             "wql_sum": 0.2,
             "rmsse": 0.7,
             "bias": 0.01,
-            "coverage_80": 0.8,
+            "coverage_80_pit": 0.8,
             "num_series": 12,
         }
     ],

@@ -145,7 +145,7 @@ def test_drift_is_measured_since_training(shop: list[str]) -> None:
     answer = json.loads(run(forecasting.drift_cli.backtest_drift, [*shop, "--json"]).splitlines()[-1])
     assert (answer["version"], answer["since"], answer["periods"]) == ("v0001", "2024-02-16", 14)
     assert answer["demand"][0]["stability"] == 0.0  # every item sells the same every day
-    assert {row["score"] for row in answer["forecast"]} == {"wql", "wql_sum", "bias", "coverage_80"}
+    assert {row["score"] for row in answer["forecast"]} == {"wql", "wql_sum", "bias", "coverage_80_pit"}
     assert all(row["promised"] is not None for row in answer["forecast"])
     assert "forecaster v0001 since its training" in run(forecasting.drift_cli.backtest_drift, shop)
 
