@@ -58,6 +58,10 @@ class UserIds:
             return user_id
         return hmac.new(self.key, user_id.encode(), hashlib.sha256).hexdigest()[:_HASH_CHARACTERS]
 
+    def names_of(self, user_id: str) -> tuple[str, ...]:
+        """Names of a user under the key and under those that were replaced."""
+        return tuple(UserIds(key=key).hash_id(user_id) for key in (self.key, *self.retired))
+
     def mark_of(self, hashed_id: str) -> str:
         """What stands for a forgotten user; the hash cannot be told from it."""
         return hmac.new(self.key, b"forgotten:" + hashed_id.encode(), hashlib.sha256).hexdigest()

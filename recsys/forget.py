@@ -37,8 +37,13 @@ class Forgotten:
     recommenders: tuple[str, ...]
 
 
-def forget_user(settings: Settings, user_id: str) -> Forgotten:
+def forget_user(settings: Settings, user_id: str, *, num_elsewhere: int = 0) -> Forgotten:
     """Delete a user, called as the shop does, and read the user's rows as a guest's in later loads.
+
+    Parameters
+    ----------
+    num_elsewhere
+        Rows of the user that were found, and deleted, in other places.
 
     Raises
     ------
@@ -48,7 +53,7 @@ def forget_user(settings: Settings, user_id: str) -> Forgotten:
     hashed = open_user_ids(settings).hash_id(user_id)
     orders, rows = _forget_in_tables(settings.home, hashed)
     refitted = _forget_in_recommenders(settings, hashed)
-    if not orders and not rows and not refitted:
+    if not orders and not rows and not refitted and not num_elsewhere:
         raise DataError(f"no dataset and no model below {settings.home} knows this user; check the id and the key")
     mark_forgotten(settings, hashed)
     return Forgotten(orders=orders, rows=rows, recommenders=refitted)

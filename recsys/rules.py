@@ -7,7 +7,7 @@ Shapes: U users, I items, K ranks, M candidates of a user, E events of histories
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -89,6 +89,12 @@ class RuleBook:
         new_UN = np.float32(self.settings.new_item_weight) * self.new_items.score_UN(score_UI)
         new_UN[new_UN <= 0] = -np.inf
         return np.concatenate([score_UI, new_UN], axis=1)
+
+    def with_stock(self, row_J: npt.NDArray[np.int64], is_free_J: BoolArray) -> "RuleBook":
+        """The same rules, with some items on the shelf or not, whatever was known of them before."""
+        available_I = self.facts.available_I.copy()
+        available_I[row_J] = is_free_J
+        return replace(self, facts=replace(self.facts, available_I=available_I))
 
     def pick(self, score_UI: ScoreArray, histories: Interactions, *, k: int) -> Picked:
         """Best ``k`` items of each user that the rules allow; see :func:`pick_items`."""

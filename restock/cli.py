@@ -21,10 +21,10 @@ from forecasting.cli import backtest_forecast, explain_series
 from forecasting.drift_cli import backtest_drift
 from forecasting.stream_cli import forecast_series
 from recsys.bundles_cli import suggest as suggest_bundles
-from recsys.privacy_cli import app as privacy_app
 from restock.cost_cli import cost_command
 from restock.models_cli import app as models_app
 from restock.monitor_cli import monitor_command
+from restock.privacy_cli import app as privacy_app
 from restock.reference import list_settings, make_configuration_page
 from restock.train_cli import app as train_app
 from serve.access.cli import app as tokens_app

@@ -24,14 +24,15 @@ from serve.layout import LocalReplicas
 from serve.plans.foreman import Foreman
 from serve.problems import add_problem_handlers, document_problems
 from serve.releases import Releases
-from serve.routes import answers, models, plans, state, stock
+from serve.routes import answers, events, models, plans, state, stock
 from serve.routes.context import Planning
 from serve.store.database import Database, open_database
 from serve.store.last_state import LastState
+from serve.store.sweeper import Sweeper
 from serve.watch.log import write_to_output
 from serve.watch.metrics import Measured
 
-_ROUTES = (answers, models, plans, stock, state)
+_ROUTES = (answers, events, models, plans, stock, state)
 _DESCRIPTION = """
 How much of every product to order, what will sell, and what sells to whom.
 
@@ -146,10 +147,13 @@ def _make_planning(services: Services, database: Database, settings: Settings) -
 
 @asynccontextmanager
 async def _working(planning: Planning, _: FastAPI) -> AsyncIterator[None]:
-    """Work on plan runs for as long as requests are answered."""
+    """Work on plan runs, and drop old events, for as long as requests are answered."""
+    sweeper = Sweeper(planning.database, days=planning.settings.serve.event_days)
     planning.foreman.start()
+    sweeper.start()
     try:
         yield
     finally:
+        sweeper.stop()
         await planning.foreman.stop()
         planning.database.close()

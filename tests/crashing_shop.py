@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 from planned_shop import SETTINGS, TODAY, Shop
@@ -18,23 +18,26 @@ from sqlalchemy import event, select
 
 from cluster.config import load_settings
 from cluster.errors import ConflictError
+from recsys.sessions import LiveEvent
 from serve.plans.approvals import approve_all
 from serve.plans.exports import export_approved
 from serve.plans.work import work_on_run
 from serve.store.database import Database, open_database
 from serve.store.intake import take_once
+from serve.store.live_events import keep_events
 from serve.store.stock_book import Count, Counted, Sold, book_sales, take_count
 from serve.store.tables import PlanLine, PlanRun, RunState
 
 SHOP = Shop(num_series=5)
 COUNTED_QTY = 3.0
 SOLD_QTY = 1.0
+VISITED_S = 1_700_000_000
 # A silent worker is replaced at once: the test need not wait.
 _SETTINGS = SETTINGS.model_copy(update={"lease_s": 0.02, "chunk_series": 2})
 
 
 def live_a_day(url: str, kill_at: int | None, only_commits: bool) -> None:
-    """Count, sell, plan, approve and export; whatever was done before a crash is not done again.
+    """Count, sell, look around, plan, approve and export; whatever was done before a crash is not done again.
 
     Parameters
     ----------
@@ -50,6 +53,7 @@ def live_a_day(url: str, kill_at: int | None, only_commits: bool) -> None:
         _kill(database, moment=kill_at, only_commits=only_commits)
     _tell(database, "count", _count)
     _tell(database, "sale", _sell)
+    _tell(database, "visit", _visit)
     run_id = _plan(database)
     with database.reading() as session:
         lines = session.scalars(select(PlanLine.line_id).where(PlanLine.run_id == run_id)).all()
@@ -103,6 +107,11 @@ def _count(session: Any) -> dict[str, Any]:
 def _sell(session: Any) -> dict[str, Any]:
     sold = [Sold(item_id=item_id, location_id=place, sold_qty=SOLD_QTY, sold_on=TODAY) for item_id, place in SHOP.keys]
     return book_sales(session, sold, actor="till", source="sale")
+
+
+def _visit(session: Any) -> dict[str, Any]:
+    seen = {"user": [LiveEvent(item_id=item_id, at_s=VISITED_S) for item_id, _ in SHOP.keys]}
+    return {"num_kept": keep_events(session, seen, now=datetime.fromtimestamp(VISITED_S, UTC))}
 
 
 def _plan(database: Database, on_date: date = TODAY) -> str:

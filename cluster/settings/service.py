@@ -90,6 +90,8 @@ class ServeSettings(Section):
         1_800, ge=1, description="seconds without an event after which live events are forgotten"
     )
 
+    event_days: int = Field(7, ge=1, description="days that live events are kept in the database")
+
     @model_validator(mode="after")
     def _safe_access(self) -> "ServeSettings":
         if self.access == "development" and not _is_loopback(self.host):

@@ -5,6 +5,7 @@ Shapes: S series.
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -31,7 +32,9 @@ from serve.handles import PatientHandle
 from serve.plans.basis import PlanBasis, dated, starting_stock
 from serve.problems import NotReadyError
 from serve.store.book_view import BookRows, BookView
+from serve.store.follower import Follower
 from serve.store.history import History, SeriesKey
+from serve.store.live_stock import StockReader
 from serve.store.stored_forecasts import ForecastStore
 from serve.watch.log import write_to_output
 from serve.watch.metrics import BATCH_SIZE, Measured, meter
@@ -71,11 +74,15 @@ class PlannerReplica(Measured):
         self._is_strict = is_strict
         self._planning: _Planning | None = None
         self._worker = Worker("planner")
+        self._is_free: dict[str, bool] = {}
+        self._shelf = Follower(settings, read=StockReader().read, take=self._take_stock)
+        self._popular: list[tuple[str, str, float]] | None = None
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Plan over the given data."""
         if self._planning is None or self._planning.history.digest != user_config["data"]:
             self._planning = await asyncio.to_thread(_Planning, self._settings)
+            self._popular = None
 
     async def plan(self, question: PlanQuestion) -> PlanAnswer:
         """Order lines of the asked series.
@@ -157,7 +164,10 @@ class PlannerReplica(Measured):
 
     async def popular(self, user_ids: list[str], *, k: int) -> UserRecommendations:
         """What sells well in each category, for everybody: what is answered while the recommender does not."""
-        return popular_answer(self._current().popular[:k], user_ids=user_ids, k=k)
+        await self._shelf.catch_up()
+        if self._popular is None:
+            self._popular = self._current().popular(self._is_free)
+        return popular_answer(self._popular[:k], user_ids=user_ids, k=k)
 
     async def check(self) -> str:
         """Plan one series through the whole composition; return what was asked."""
@@ -166,6 +176,11 @@ class PlannerReplica(Measured):
         if len(answer.plan.lines) != 1:
             raise NotReadyError("the planner has no series to plan; load a dataset")
         return "1 line"
+
+    def _take_stock(self, is_free: dict[str, bool]) -> None:
+        if is_free:
+            self._is_free |= is_free
+            self._popular = None
 
     def _current(self) -> "_Planning":
         if self._planning is None:
@@ -183,7 +198,13 @@ class _Planning:
         self._terms_at = lru_cache(maxsize=_VIEWS_KEPT)(self._make_terms)
         self._terms_at(None)  # now, so that wrong supply terms stop the start and not a request
         self._forecasts = ForecastStore(settings, data=self.history.digest)
-        self.popular = popular_items(self.history.view_at(None).panel, sold_out=_sold_out(self.history.dataset))
+        self._sold_out = _sold_out(self.history.dataset)
+
+    def popular(self, is_free: Mapping[str, bool]) -> list[tuple[str, str, float]]:
+        """What sells well in each category and is on the shelf, after what is known of some items now."""
+        sold_out = {item_id for item_id in self._sold_out if not is_free.get(item_id, False)}
+        sold_out |= {item_id for item_id, free in is_free.items() if not free}
+        return popular_items(self.history.view_at(None).panel, sold_out=sold_out)
 
     def stored(
         self, series: list[SeriesKey], horizon: int | None, levels: list[float] | None, as_of: date | None

@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from sqlalchemy.orm import Session
 
 from cluster.artifacts import StoredVersion, open_store
 from cluster.config import Settings
@@ -17,6 +18,9 @@ from serve.answers import ServedModelInfo, UserRecommendations, VisitIntent
 from serve.deployments.stored import describe
 from serve.deployments.worker import Worker
 from serve.problems import NotReadyError
+from serve.store.follower import Follower
+from serve.store.live_events import EventReader
+from serve.store.live_stock import StockReader
 from serve.watch.log import write_to_output
 from serve.watch.metrics import BATCH_SIZE, Measured, meter
 
@@ -34,16 +38,26 @@ class _Loaded:
     model: "Recommender"
     insight: "Insight | None"
     rules: "RuleBook"
+    row_of: dict[str, int]
     stored: StoredVersion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _News:
+    """Events by user with the second of telling, and items that are on the shelf or not, since the last look."""
+
+    events: list[tuple[str, LiveEvent, int]]
+    is_free: dict[str, bool]
 
 
 class RecommenderReplica(Measured):
     """Answers recommendations, many users at a time, and keeps what its users do right now.
 
-    Requests of one user come to one replica (``session_id``). Events are kept in this process: a restart forgets them,
-    and recommendations then follow stored history alone.
+    Requests of one user come to one replica (``session_id``), which is told at once. What others were told, and what
+    was told before this replica started, it reads from the database. So it does with stock: what is sold out is not
+    recommended. While the database is down it goes on with what it knows.
 
-    ``user_config``: ``{"version": "v0003", "data": "<digest>"}``; rules read the stock of that dataset.
+    ``user_config``: ``{"version": "v0003", "data": "<digest>"}``; rules begin with the stock of that dataset.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -58,14 +72,20 @@ class RecommenderReplica(Measured):
             events_per_user=limits.session_events,
             ttl_s=limits.session_ttl_s,
         )
+        self._is_free: dict[str, bool] = {}
+        self._events, self._stock = EventReader(ttl_s=limits.session_ttl_s), StockReader()
+        self._follower = Follower(settings, read=self._read, take=self._take)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Serve the given version; one that does not load leaves the old one serving."""
-        self._loaded = await asyncio.to_thread(self._load, user_config["version"])
+        loaded = await asyncio.to_thread(self._load, user_config["version"])
+        self._loaded = _with_stock(loaded, self._is_free)
+        await self._follower.catch_up(patience_s=self._settings.serve.database_timeout_s)
 
     async def recommend(self, user_ids: list[str], *, k: int) -> UserRecommendations:
         """Best items of each user, after what they did just now; a user of whom nothing is known gets popular ones."""
         meter().observe(BATCH_SIZE, len(user_ids), NAME)
+        await self._follower.catch_up()
         now_s = int(time.time())
         live = {user_id: self._sessions.events(user_id, now_s=now_s) for user_id in user_ids}
         return await self._worker.run(_recommend, self._current(), user_ids, k, live)
@@ -90,6 +110,16 @@ class RecommenderReplica(Measured):
         """Which version answers."""
         return describe(self._current().stored)
 
+    def _read(self, session: Session) -> _News:
+        return _News(events=self._events.read(session), is_free=self._stock.read(session))
+
+    def _take(self, news: _News) -> None:
+        for user_id, event, told_s in news.events:
+            self._sessions.add(user_id, event, now_s=told_s)
+        self._is_free |= news.is_free
+        if self._loaded is not None:
+            self._loaded = _with_stock(self._loaded, news.is_free)
+
     def _current(self) -> _Loaded:
         if self._loaded is None:
             raise NotReadyError("the recommender has not loaded a model yet; try again in a moment")
@@ -108,7 +138,18 @@ class RecommenderReplica(Measured):
             repeat_rate_I=_repeat_rate_I(model, insight),
             settings=self._settings.rules,
         )
-        return _Loaded(model=model, insight=insight, rules=rules, stored=stored)
+        new_ids = [] if rules.new_items is None else rules.new_items.item_ids_N.tolist()
+        row_of = {item_id: row for row, item_id in enumerate([*model.item_ids.tolist(), *new_ids])}
+        return _Loaded(model=model, insight=insight, rules=rules, row_of=row_of, stored=stored)
+
+
+def _with_stock(loaded: _Loaded, is_free: Mapping[str, bool]) -> _Loaded:
+    """The same model, with what is known of the shelf now."""
+    found = {loaded.row_of[item_id]: free for item_id, free in is_free.items() if item_id in loaded.row_of}
+    if not found:
+        return loaded
+    rows_J, is_free_J = np.array(list(found), dtype=np.int64), np.array(list(found.values()), dtype=bool)
+    return replace(loaded, rules=loaded.rules.with_stock(rows_J, is_free_J))
 
 
 def _recommend(

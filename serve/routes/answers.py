@@ -1,4 +1,4 @@
-"""What the models answer: recommendations, intents, forecasts, order plans; and the events that move them."""
+"""What the models answer: recommendations, intents, forecasts, order plans."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -10,12 +10,10 @@ from pydantic import BaseModel
 
 from cluster.errors import DataError
 from cluster.schema import OPEN_ORDERS, PROMOTIONS, STOCK
-from recsys.sessions import LiveEvent
 from serve.access.roles import Scope, needs
 from serve.answers import Changes, PlanQuestion
 from serve.fallbacks import first_answer
 from serve.routes.context import REFUSALS, MaxSeriesOf, PatienceOf, ServicesOf, UsersOf
-from serve.schemas.events import EventsAnswer, EventsRequest
 from serve.schemas.forecasts import ForecastAnswer, ForecastRequest
 from serve.schemas.order_plans import OrderPlanAnswer, OrderPlanRequest
 from serve.schemas.recommendations import IntentAnswer, IntentRequest, RecommendationAnswer, RecommendationQuery
@@ -56,24 +54,6 @@ async def intents(body: IntentRequest, services: ServicesOf) -> JSONResponse:
     events = [(event.item_id, event.event_type, event.occurred_at.timestamp()) for event in body.events]
     answer = await services.recommender.intent.remote(events)
     return JSONResponse(answer.to_json())
-
-
-@router.post("/v1/events", response_model=EventsAnswer, responses=REFUSALS, tags=["recommendations"])
-@needs(Scope.TELL)
-async def events(body: EventsRequest, services: ServicesOf, users: UsersOf) -> JSONResponse:
-    """Tell what a user just did: their next recommendations follow it, until the session is over."""
-    told = [
-        LiveEvent(
-            item_id=row.item_id,
-            behaviour=row.event_type,
-            at_s=None if row.occurred_at is None else int(row.occurred_at.timestamp()),
-        )
-        for row in body.events
-    ]
-    user_id = users.hash_id(body.user_id)
-    # Kept by the replica that answers this user's recommendations: one hop less than asking a keeper of all.
-    num_kept = await services.recommender.options(session_id=user_id).observe.remote(user_id, told)
-    return JSONResponse({"user_id": body.user_id, "num_kept": num_kept})
 
 
 @router.post("/v1/forecasts", response_model=ForecastAnswer, responses=REFUSALS, tags=["forecasts"])

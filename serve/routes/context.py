@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, cast
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Header, Path, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy.orm import Session
 
@@ -21,6 +21,7 @@ from serve.problems import NotReadyError
 from serve.releases import Releases
 from serve.schemas.state import Problem
 from serve.store.database import Database
+from serve.store.intake import take_once
 from serve.store.last_state import KnownAnswer, LastState
 
 STALE_HEADER = "x-restock-as-of"
@@ -60,6 +61,25 @@ class Planning:
         """The answer of a query as it is sent."""
         known = await self.read(question, query)
         return JSONResponse(known.value, headers=self.age_of(known))
+
+    async def take(
+        self, kind: str, key: str, content: object, *, actor: str, act: Callable[[Session, str], dict[str, Any]]
+    ) -> tuple[dict[str, Any], bool]:
+        """Do ``act`` once for a key, outside the event loop; its answer, and whether it is a repeat.
+
+        Raises
+        ------
+        ConflictError
+            If the key was used for other content.
+        """
+
+        def take() -> tuple[dict[str, Any], bool]:
+            with self.database.writing() as session:
+                return take_once(
+                    session, kind=kind, key=key, content=content, actor=actor, act=lambda: act(session, f"{kind} {key}")
+                )
+
+        return await asyncio.to_thread(take)
 
     def age_of(self, known: KnownAnswer) -> dict[str, str]:
         """Header that says since when an answer is old; none if it is not."""
@@ -114,6 +134,16 @@ def _actor(request: Request) -> str:
     return cast(str, request.state.actor)
 
 
+Key = Annotated[
+    str,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="a name for this batch: sent again under it, it is answered again and changes nothing",
+    ),
+]
 PathId = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 ServicesOf = Annotated[Services, Depends(_services)]
 UsersOf = Annotated[UserIds, Depends(_users)]

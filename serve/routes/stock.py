@@ -2,20 +2,21 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
+from cluster.privacy import UserIds
 from recsys.sessions import LiveEvent
 from serve.access.roles import Scope, needs
 from serve.plans.queries import list_audit, list_open_orders, list_stock
-from serve.routes.context import REFUSALS, ActorOf, PathId, Planning, PlanningOf, ServicesOf, UsersOf, each_once
+from serve.routes.context import REFUSALS, ActorOf, Key, PathId, Planning, PlanningOf, ServicesOf, UsersOf, each_once
+from serve.routes.events import tell_recommenders
 from serve.schemas.audit import AuditChanges, AuditQuery
 from serve.schemas.decisions import CancelRequest
 from serve.schemas.stock import (
@@ -30,7 +31,7 @@ from serve.schemas.stock import (
     StockRequest,
     StockTaken,
 )
-from serve.store.intake import take_once
+from serve.store.live_events import keep_events
 from serve.store.stock_book import (
     Count,
     Counted,
@@ -44,16 +45,6 @@ from serve.store.stock_book import (
 )
 
 router = APIRouter(tags=["stock"], dependencies=[Depends(each_once)])
-Key = Annotated[
-    str,
-    Header(
-        alias="Idempotency-Key",
-        min_length=1,
-        max_length=200,
-        pattern=r"^[\x21-\x7e]+$",
-        description="a name for this batch: sent again under it, it is answered again and changes nothing",
-    ),
-]
 
 
 @router.post("/v1/stock", response_model=StockTaken, responses=REFUSALS)
@@ -66,11 +57,10 @@ async def tell_stock(body: StockRequest, key: Key, planning: PlanningOf, actor: 
         open_orders=None if body.open_orders is None else [Ordered(**row.model_dump()) for row in body.open_orders],
         is_complete=body.is_complete,
     )
-    answer, is_repeat = await _take(
-        planning,
+    answer, is_repeat = await planning.take(
         "stock",
         key,
-        body,
+        body.model_dump(mode="json"),
         actor=actor,
         act=lambda session, source: take_count(session, count, actor=actor, source=source),
     )
@@ -89,6 +79,7 @@ async def tell_orders(
 ) -> JSONResponse:
     """Tell customers' orders: stock falls, and the next plans and recommendations follow."""
     now = datetime.now(UTC)
+    bought = _bought(body, users=users, now=now)
     zone = ZoneInfo(planning.settings.data.timezone)
     sales = [
         Sold(
@@ -99,15 +90,15 @@ async def tell_orders(
         )
         for row in body.orders
     ]
-    answer, is_repeat = await _take(
-        planning,
+    answer, is_repeat = await planning.take(
         "orders",
         key,
-        body,
+        _without_names(body, users=users),
         actor=actor,
-        act=lambda session, source: book_sales(session, sales, actor=actor, source=source),
+        act=lambda session, source: _sell(session, sales, bought, now=now, actor=actor, source=source),
     )
-    await _tell_sessions(body, services=services, users=users, now=now)
+    if not is_repeat:
+        await tell_recommenders(services, bought)
     return JSONResponse(answer | {"is_repeat": is_repeat})
 
 
@@ -120,11 +111,10 @@ async def tell_receipts(body: ReceiptsRequest, key: Key, planning: PlanningOf, a
         Received(open_order_id=row.open_order_id, received_qty=row.received_qty, received_on=row.received_on or today)
         for row in body.receipts
     ]
-    answer, is_repeat = await _take(
-        planning,
+    answer, is_repeat = await planning.take(
         "receipts",
         key,
-        body,
+        body.model_dump(mode="json"),
         actor=actor,
         act=lambda session, source: book_receipts(session, receipts, actor=actor, source=source),
     )
@@ -168,41 +158,36 @@ async def audit(query: Annotated[AuditQuery, Query()], planning: PlanningOf) -> 
     return await planning.answer(f"audit {query}", lambda session: list_audit(session, **query.model_dump()))
 
 
-async def _take(
-    planning: Planning,
-    kind: str,
-    key: str,
-    body: BaseModel,
+def _without_names(body: OrdersRequest, *, users: UserIds) -> dict[str, Any]:
+    """The content as it may be remembered: customers by their hashes."""
+    rows = [row.model_dump(mode="json") for row in body.orders]
+    return {
+        "orders": [row | {"user_id": None if row["user_id"] is None else users.hash_id(row["user_id"])} for row in rows]
+    }
+
+
+def _sell(
+    session: Session,
+    sales: Sequence[Sold],
+    bought: Mapping[str, Sequence[LiveEvent]],
     *,
+    now: datetime,
     actor: str,
-    act: Callable[[Session, str], dict[str, Any]],
-) -> tuple[dict[str, Any], bool]:
-    def take() -> tuple[dict[str, Any], bool]:
-        with planning.database.writing() as session:
-            return take_once(
-                session,
-                kind=kind,
-                key=key,
-                content=body.model_dump(mode="json"),
-                actor=actor,
-                act=lambda: act(session, f"{kind} {key}"),
-            )
-
-    return await asyncio.to_thread(take)
+    source: str,
+) -> dict[str, Any]:
+    answer = book_sales(session, sales, actor=actor, source=source)
+    keep_events(session, bought, now=now)
+    return answer
 
 
-async def _tell_sessions(body: OrdersRequest, *, services: Any, users: Any, now: datetime) -> None:
-    """Tell what customers bought to those who recommend to them; told again, it is kept once."""
+def _bought(body: OrdersRequest, *, users: UserIds, now: datetime) -> dict[str, list[LiveEvent]]:
+    """What each customer bought; what was brought back is not told."""
     bought: dict[str, list[LiveEvent]] = defaultdict(list)
     for row in body.orders:
         if row.user_id is not None and row.sold_qty > 0:
             at_s = int(min(row.ordered_at or now, now).timestamp())
             bought[users.hash_id(row.user_id)].append(LiveEvent(item_id=row.item_id, behaviour="purchase", at_s=at_s))
-    told = [
-        services.recommender.options(session_id=user_id).observe.remote(user_id, events)
-        for user_id, events in bought.items()
-    ]
-    await asyncio.gather(*told)
+    return bought
 
 
 def _today(planning: Planning) -> date:

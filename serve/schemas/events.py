@@ -29,9 +29,8 @@ class EventsRequest(RequestBody):
 
 
 class EventsAnswer(AnswerBody):
-    """How many of the events are kept."""
+    """How many of the events are new."""
 
     user_id: str
-    num_kept: Annotated[
-        int, Field(description="without those told before, older than the session or than what is kept of it")
-    ]
+    num_kept: Annotated[int, Field(description="without those that were told before")]
+    is_repeat: Annotated[bool, Field(description="true: told before under this key; nothing was changed")]

@@ -141,10 +141,13 @@ def _migrate(engine: Engine) -> None:
             ) from error
 
 
-def insert_missing(session: Session, table: type[Table], rows: Sequence[dict[str, Any]]) -> None:
-    """Insert the rows whose keys are not there yet."""
-    if rows:
-        session.connection().execute(_insert(session, table).on_conflict_do_nothing(), list(rows))
+def insert_missing(session: Session, table: type[Table], rows: Sequence[dict[str, Any]]) -> int:
+    """Insert the rows whose keys are not there yet; how many."""
+    if not rows:
+        return 0
+    key = cast(sqlalchemy.Table, table.__table__).primary_key.columns
+    statement = _insert(session, table).on_conflict_do_nothing().returning(*key)
+    return len(session.connection().execute(statement, list(rows)).all())
 
 
 def insert_first(session: Session, table: type[Table], row: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""What is kept in SQL: runs, lines and their ledgers, orders, stock, batches, and the audit of every change.
+"""What is kept in SQL: runs, lines and their ledgers, orders, stock, events, batches, and the audit of every change.
 
 ::
 
@@ -7,6 +7,7 @@
               └── open_order                      an approved line is on order at once
     series_record                                 decisions per series: two plans cannot order one need twice
     stock ─ movement ─ batch                      counts, sales and receipts, told once each
+    live_event ─ batch                            what users do right now, kept for some days
     audit_entry                                   who, when, before, after, reason; append-only
     access_token                                  who may call, as what, until when
 
@@ -254,6 +255,20 @@ class Movement(Table):
     location_id: Mapped[str] = mapped_column(Id)
     moved_on: Mapped[date] = mapped_column(index=True)
     change_qty: Mapped[float]
+
+
+class LiveEventRow(Table):
+    """One thing that a user did; the user by the name that :mod:`cluster.privacy` gives."""
+
+    __tablename__ = "live_event"
+    __table_args__ = (UniqueConstraint("user_id", "occurred_at", "item_id", "behaviour"),)
+
+    event_id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(Id)
+    item_id: Mapped[str] = mapped_column(Id)
+    behaviour: Mapped[str] = mapped_column(String(20))
+    occurred_at: Mapped[datetime]
+    told_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class Batch(Table):

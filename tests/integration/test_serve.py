@@ -185,6 +185,28 @@ def test_a_plan_is_made_beside_the_requests_and_its_orders_count(client: httpx.C
     assert answer["on_order_qty"] == line["order_qty"]
 
 
+def test_what_is_told_to_be_sold_out_leaves_the_next_recommendations(client: httpx.Client) -> None:
+    def shown() -> set[str]:
+        # Two replicas answer: each user is one's.
+        users = [f"user-{number}" for number in range(8)]
+        answers = [client.get("/v1/recommendations", params={"user_id": user, "k": 8}).json() for user in users]
+        assert not any(answer["is_fallback"] for answer in answers)
+        return {item["item_id"] for answer in answers for item in answer["items"]}
+
+    def count(units: float) -> None:
+        stock = [{"item_id": ITEMS[6], "on_hand_qty": units}]
+        body = {"counted_on": str(AFTER_ON), "stock": stock, "is_complete": False}
+        told = client.post("/v1/stock", json=body, headers={"idempotency-key": f"shelf-{units}"})
+        assert told.status_code == 200, told.text
+        time.sleep(1.0)
+
+    assert ITEMS[6] in shown()
+    count(0)
+    assert ITEMS[6] not in shown()
+    count(5)
+    assert ITEMS[6] in shown()
+
+
 def test_releases_go_live_or_are_refused_without_a_failed_request(home: Home, service: ServiceHandle) -> None:
     """A good version, a broken one and a roll-back, while others ask for plans."""
     outcomes: list[tuple[int, str]] = []

@@ -94,7 +94,8 @@ def test_live_events_reach_the_replica_that_recommends(composed: ServiceHandle) 
     before = httpx.get(f"{composed.url}/v1/recommendations?user_id=visitor&k=3").json()
     assert before["is_fallback"] is True
     body = {"user_id": "visitor", "events": [{"item_id": "item-3", "event_type": "purchase"}]}
-    assert httpx.post(f"{composed.url}/v1/events", json=body).json()["num_kept"] == 1
+    told = httpx.post(f"{composed.url}/v1/events", json=body, headers={"idempotency-key": "visit"})
+    assert told.json()["num_kept"] == 1
     for _ in range(6):
         after = httpx.get(f"{composed.url}/v1/recommendations?user_id=visitor&k=3").json()
         assert after["is_fallback"] is False

@@ -1,6 +1,7 @@
 """Users by keyed hashes, and what is left of one who asks to be forgotten: nothing."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from serving_home import ITEMS, USERS, Home, make_home, make_recommender
+from sqlalchemy import select
 from typer.testing import CliRunner
 
 from cluster.config import Settings, load_settings
@@ -18,7 +20,11 @@ from cluster.privacy import KEY_VARIABLE, RETIRED_VARIABLE, UserIds, mark_forgot
 from cluster.shards import run_here
 from recsys.forget import forget_user
 from recsys.predict import Recommender
+from recsys.sessions import LiveEvent
 from restock.cli import app
+from serve.store.database import open_database
+from serve.store.live_events import keep_events
+from serve.store.tables import LiveEventRow
 
 GONE, STAYS = USERS[3], USERS[4]
 
@@ -115,7 +121,8 @@ def test_forgetting_by_command_says_what_was_done_and_twice_is_an_error(shop: Ho
     arguments = ["privacy", "forget", GONE, "--config", str(config), "--json"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    assert json.loads(result.output.splitlines()[-1])["recommenders"] == ["v0001"]
+    told = json.loads(result.output.splitlines()[-1])
+    assert (told["recommenders"], told["live_events"]) == (["v0001"], 0)
     assert isinstance(CliRunner().invoke(app, arguments).exception, DataError)
 
 
@@ -205,3 +212,27 @@ def test_keys_of_the_environment_are_replaced_there(tmp_path: Path, monkeypatch:
     assert open_user_ids(settings).retired == (b"a-third-one-of-the-shop", b"the-first-one-of-the-shop")
     with pytest.raises(ConfigError, match="plain"):
         rotate_key(settings_of(tmp_path, "data.user_ids=plain"))
+
+
+# Live events
+
+
+def test_live_events_are_deleted_under_every_key_and_are_enough_to_be_known(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    then = open_user_ids(settings)
+    rotate_key(settings)
+    now = open_user_ids(settings)
+    database = open_database(settings)
+    seen = {name: [LiveEvent(item_id="a")] for name in (then.hash_id(GONE), now.hash_id(GONE), now.hash_id(STAYS))}
+    with database.writing() as session:
+        assert keep_events(session, seen, now=datetime.now(UTC)) == 3
+    config = tmp_path / "shop.toml"
+    config.write_text(f'home = "{settings.home}"\n')
+    arguments = ["privacy", "forget", GONE, "--config", str(config), "--json"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output.splitlines()[-1])["live_events"] == 2
+    with database.reading() as session:
+        assert session.scalars(select(LiveEventRow.user_id)).all() == [now.hash_id(STAYS)]
+    assert open_user_ids(settings).hide(pl.Series("u", [GONE])).to_list() == [None]
+    assert isinstance(CliRunner().invoke(app, arguments).exception, DataError)

@@ -135,8 +135,10 @@ class TestEvents:
     def test_an_event_changes_the_next_answer(self, client: TestClient) -> None:
         before = client.get("/v1/recommendations", params={"user_id": "visitor-1"}).json()
         body = {"user_id": "visitor-1", "events": [{"item_id": "item-3", "event_type": "purchase"}]}
-        told = EventsAnswer.model_validate(client.post("/v1/events", json=body).json())
+        response = client.post("/v1/events", json=body, headers={"idempotency-key": "visit-1"})
+        told = EventsAnswer.model_validate(response.json())
         assert told.num_kept == 1
+        assert not told.is_repeat
         after = client.get("/v1/recommendations", params={"user_id": "visitor-1"}).json()
         assert before["is_fallback"] is True
         assert after["is_fallback"] is False
@@ -145,15 +147,28 @@ class TestEvents:
     def test_an_event_told_twice_is_kept_once(self, client: TestClient) -> None:
         at = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
         body = {"user_id": "visitor-2", "events": [{"item_id": "item-3", "occurred_at": at}] * 2}
-        assert client.post("/v1/events", json=body).json()["num_kept"] == 1
-        assert client.post("/v1/events", json=body).json()["num_kept"] == 0
+        first, again, other = (
+            client.post("/v1/events", json=body, headers={"idempotency-key": key}).json()
+            for key in ("visit-2", "visit-2", "visit-2b")
+        )
+        assert (first["num_kept"], first["is_repeat"]) == (1, False)
+        assert (again["num_kept"], again["is_repeat"]) == (1, True)
+        assert (other["num_kept"], other["is_repeat"]) == (0, False)
+
+    def test_a_key_is_of_one_batch(self, client: TestClient) -> None:
+        headers = {"idempotency-key": "visit-4"}
+        bodies = [{"user_id": "visitor-4", "events": [{"item_id": item}]} for item in ITEMS[:2]]
+        assert client.post("/v1/events", json=bodies[0], headers=headers).status_code == 200
+        assert_problem(client.post("/v1/events", json=bodies[1], headers=headers), 409)
+        assert_problem(client.post("/v1/events", json=bodies[0]), 422)
 
     @pytest.mark.parametrize(
         "event",
         [{}, {"item_id": ""}, {"item_id": "a", "event_type": "theft"}, {"item_id": "a", "occurred_at": "12:00"}],
     )
     def test_a_wrong_event_is_refused(self, client: TestClient, event: dict[str, str]) -> None:
-        assert_problem(client.post("/v1/events", json={"user_id": "visitor-3", "events": [event]}), 422)
+        body = {"user_id": "visitor-3", "events": [event]}
+        assert_problem(client.post("/v1/events", json=body, headers={"idempotency-key": "visit-3"}), 422)
 
 
 class TestOrderPlans:

@@ -24,6 +24,7 @@ from serve.store.tables import (
     Export,
     LedgerRow,
     LineState,
+    LiveEventRow,
     Movement,
     OpenOrder,
     PlanLine,
@@ -68,7 +69,7 @@ def assert_one_day_was_lived(url: str) -> None:
         sums = dict(session.execute(select(LedgerRow.line_id, total).group_by(LedgerRow.line_id)).all())
         assert sums == {line.line_id: line.order_qty for line in lines}
         assert {row.on_hand_qty for row in session.scalars(select(Stock))} == {COUNTED_QTY - SOLD_QTY}
-        assert_counts(session, {PlanRun: 1, Export: 1, Batch: 2, Movement: len(lines)})
+        assert_counts(session, {PlanRun: 1, Export: 1, Batch: 3, Movement: len(lines), LiveEventRow: len(lines)})
         assert_audit(session, lines)
     database.close()
 
@@ -87,7 +88,7 @@ def assert_audit(session: Any, lines: Any) -> None:
     assert told == {
         ("stock", "count"): 1,
         ("stock", "sale"): len(lines),
-        ("day", "take"): 2,
+        ("day", "take"): 3,
         ("run", "ask"): 1,
         ("run", "finish"): 1,
         ("line", "approve"): len(lines),

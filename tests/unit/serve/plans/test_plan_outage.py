@@ -37,6 +37,9 @@ def test_an_outage(home: Home) -> None:
             body = {"orders": [{"item_id": ITEMS[0], "sold_qty": 1.0}]}
             refused(shop.post("/v1/orders", json=body, headers={"idempotency-key": "batch"}), 503)
             refused(shop.post("/v1/plan-runs", json={}), 503)
+            visit = {"user_id": "visitor", "events": [{"item_id": ITEMS[0]}]}
+            refused(shop.post("/v1/events", json=visit, headers={"idempotency-key": "visit"}), 503)
+            assert shop.get("/v1/recommendations", params={"user_id": "visitor"}).json()["model_version"] != "popular"
             during = shop.post("/v1/order-plans", json=SERIES).json()
             assert during["lines"] == before["lines"]
             assert any("The database does not answer" in note for note in during["notes"])
@@ -50,6 +53,8 @@ def test_an_outage(home: Home) -> None:
             assert shop.post(f"{line}/approve", json={"version": 1}).json()["state"] == "approved"
             taken = shop.post("/v1/orders", json=body, headers={"idempotency-key": "batch"}).json()
             assert (taken["num_rows"], taken["is_repeat"]) == (1, False)
+            kept = shop.post("/v1/events", json=visit, headers={"idempotency-key": "visit"}).json()
+            assert (kept["num_kept"], kept["is_repeat"]) == (1, False)
             after = shop.post("/v1/order-plans", json=SERIES).json()
             assert (after["as_of"], after["lines"][0]["on_hand_qty"]) == (AFTER_ON.isoformat(), 1)
             assert shop.get("/readyz").json()["checks"]["database"] == "answers"

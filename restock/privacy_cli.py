@@ -73,16 +73,20 @@ def forget(
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete a customer from datasets, features and recommenders, and fit the recommenders again."""
+    """Delete a customer from live events, datasets, features and recommenders, and fit the recommenders again."""
     from recsys.forget import forget_user  # here: torch takes seconds to import
+    from serve.store.live_events import forget_events
 
-    found = forget_user(load_settings(config, overrides=overrides or ()), user)
+    settings = load_settings(config, overrides=overrides or ())
+    # First: without the database nothing is changed, and the command can be given again.
+    num_events = forget_events(settings, user)
+    found = forget_user(settings, user, num_elsewhere=num_events)
     if as_json:
-        print(json.dumps(asdict(found)))
+        print(json.dumps(asdict(found) | {"live_events": num_events}))
         return
     Console(highlight=False).print(
-        f"forgotten: {found.orders:,} order lines are a guest's now, {found.rows:,} other rows are gone, recommenders "
-        f"fitted again: {', '.join(found.recommenders) or 'none'}; restart the service, and train the sequence network "
-        "anew when it may cost the time",
+        f"forgotten: {found.orders:,} order lines are a guest's now, {found.rows:,} other rows and {num_events:,} live "
+        f"events are gone, recommenders fitted again: {', '.join(found.recommenders) or 'none'}; restart the service, "
+        "and train the sequence network anew when it may cost the time",
         soft_wrap=True,
     )

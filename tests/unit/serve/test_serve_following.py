@@ -1,0 +1,83 @@
+"""What the service is told reaches every process that recommends within a second, also one that starts later."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from serving_home import AFTER_ON, ITEMS, Home, make_home
+from starlette.testclient import TestClient
+
+from serve.ingress import make_api
+from serve.layout import LocalReplicas
+from serve.releases import serving_versions
+
+WITHIN_S = 1.0
+
+
+@pytest.fixture(scope="module")
+def open_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], TestClient]]:
+    """Starts one more process of the service, in all but its memory: replicas of its own, and the same database."""
+    home: Home = make_home(tmp_path_factory.mktemp("shop"))
+    with ExitStack() as running:
+
+        def start() -> TestClient:
+            replicas = LocalReplicas(home.settings)
+            asyncio.run(replicas.reconfigure(serving_versions(home.settings)))
+            return running.enter_context(TestClient(make_api(replicas.services, settings=home.settings)))
+
+        yield start
+
+
+def is_known(process: TestClient, user_id: str) -> bool:
+    return not process.get("/v1/recommendations", params={"user_id": user_id}).json()["is_fallback"]
+
+
+def shown_to(process: TestClient, user_id: str = "user-1") -> set[str]:
+    answer = process.get("/v1/recommendations", params={"user_id": user_id, "k": len(ITEMS)}).json()
+    return {item["item_id"] for item in answer["items"]}
+
+
+def post(process: TestClient, path: str, body: dict[str, object]) -> None:
+    response = process.post(path, json=body, headers={"idempotency-key": f"{path}{body}".replace(" ", "")[:200]})
+    assert response.status_code == 200, response.text
+
+
+def visit(process: TestClient, user_id: str) -> None:
+    post(process, "/v1/events", {"user_id": user_id, "events": [{"item_id": "item-3", "event_type": "purchase"}]})
+
+
+def count(process: TestClient, item_id: str, units: float) -> None:
+    stock = [{"item_id": item_id, "on_hand_qty": units}]
+    post(process, "/v1/stock", {"counted_on": str(AFTER_ON), "stock": stock, "is_complete": False})
+
+
+def test_events_reach_the_other_process_and_one_that_starts_later(open_process: Callable[[], TestClient]) -> None:
+    told, other = open_process(), open_process()
+    assert not is_known(other, "visitor")
+    visit(told, "visitor")
+    assert is_known(told, "visitor")
+    time.sleep(WITHIN_S)
+    assert is_known(other, "visitor")
+    assert is_known(open_process(), "visitor")
+
+
+def test_what_a_customer_bought_is_there_after_a_restart(open_process: Callable[[], TestClient]) -> None:
+    sold = {"item_id": "item-3", "sold_qty": 1, "user_id": "buyer"}
+    post(open_process(), "/v1/orders", {"orders": [sold]})
+    assert is_known(open_process(), "buyer")
+
+
+def test_what_is_sold_out_is_not_recommended_until_there_is_more(open_process: Callable[[], TestClient]) -> None:
+    told, other = open_process(), open_process()
+    assert shown_to(told) == shown_to(other) == set(ITEMS)
+    count(told, "item-2", 0)
+    time.sleep(WITHIN_S)
+    left = set(ITEMS) - {"item-2"}
+    assert shown_to(told) == shown_to(other) == shown_to(open_process()) == left
+    count(told, "item-5", 1)
+    post(told, "/v1/orders", {"orders": [{"item_id": "item-5", "sold_qty": 1}]})
+    count(told, "item-2", 4)
+    time.sleep(WITHIN_S)
+    assert shown_to(told) == shown_to(other) == set(ITEMS) - {"item-5"}
