@@ -26,7 +26,7 @@ from forecasting.team import ServedForecaster, load_forecaster
 from restock.training import DEFAULT_POLICY, FORECASTER
 from rl.assumptions import make_supply_terms
 from rl.inventory import SupplyTerms
-from rl.ordering import make_order_plan
+from rl.ordering import ask_policies, make_order_plan
 from rl.orders import OrderPlan
 from rl.policies.protocol import Policy
 from rl.policies.store import load_policy
@@ -62,12 +62,13 @@ class _PlanJob:
         view, terms = self.view.take(rows), self.terms.take(rows)
         forecast = self.forecaster.predict(view)
         reading = assume_stock(forecast, terms) if self.reading is None else self.reading.take(rows)
+        policies = [self.policies[category] for category in view.index.category_ids_S.tolist()]
         return make_order_plan(
             index=view.index,
             state=reading.state,
             forecast=forecast,
             terms=terms,
-            policy_of_series=[self.policies[category] for category in view.index.category_ids_S.tolist()],
+            wishes=ask_policies(policies, state=reading.state, forecast=forecast, terms=terms),
             on_date=self.on_date,
             calendar=view.calendar,
             remark_S=reading.remark_S,

@@ -4,6 +4,7 @@ Shapes: S series, H horizon periods, Q quantile levels, R ledger reasons.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cluster.panel import Calendar, SeriesIndex
+from cluster.panel import Calendar, SeriesIndex, StrArray
 from forecasting.forecast import Forecast
 from rl.constraints import OrderSteps, Reason, feasible_steps, is_review_period_S
 from rl.inventory import FloatArray, InventoryState, SharedStorage, SupplyTerms
@@ -22,13 +23,37 @@ from rl.reasons import explain_line
 WideArray = npt.NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What policies want of each series: units, and the name of the policy that wants them."""
+
+    wish_S: FloatArray
+    policy_S: StrArray
+
+
+def ask_policies(
+    policy_of_series: Sequence[Policy], *, state: InventoryState, forecast: Forecast, terms: SupplyTerms
+) -> Wishes:
+    """Ask each policy once, about all of its series; there is one policy per series."""
+    if len(policy_of_series) != len(terms):
+        raise ValueError(f"need one policy for each of {len(terms)} series, got {len(policy_of_series)}")
+    rows_of: dict[int, list[int]] = {}
+    for row, policy in enumerate(policy_of_series):
+        rows_of.setdefault(id(policy), []).append(row)
+    wish_S = np.zeros(len(terms), dtype=np.float32)
+    for rows in map(np.array, rows_of.values()):
+        policy = policy_of_series[rows[0]]
+        wish_S[rows] = policy.order_quantity_S(state.take(rows), forecast.take(rows), terms.take(rows))
+    return Wishes(wish_S=wish_S, policy_S=np.array([policy.name for policy in policy_of_series], dtype=np.str_))
+
+
 def make_order_plan(
     *,
     index: SeriesIndex,
     state: InventoryState,
     forecast: Forecast,
     terms: SupplyTerms,
-    policy_of_series: Sequence[Policy],
+    wishes: Wishes,
     on_date: date,
     calendar: Calendar,
     remark_S: Sequence[str] | None = None,
@@ -36,7 +61,7 @@ def make_order_plan(
     notes: Sequence[str] = (),
     shared_storage: SharedStorage | None = None,
 ) -> OrderPlan:
-    """Ask each series' policy, make its wish feasible, and write down why.
+    """Make each series' wish feasible, and write down why: the one way from wishes to a plan, here and in the service.
 
     Parameters
     ----------
@@ -44,8 +69,8 @@ def make_order_plan(
         Stock at the start of ``on_date``, receipts included.
     forecast
         Made for a decision on ``on_date``.
-    policy_of_series
-        One per series; series of the same policy are asked together.
+    wishes
+        Of every series, by :func:`ask_policies`.
     on_date
         Day of the order.
     remark_S
@@ -58,13 +83,13 @@ def make_order_plan(
         Storage that series share, if any.
     """
     steps = feasible_steps(
-        _wishes_S(policy_of_series, state=state, forecast=forecast, terms=terms),
+        wishes.wish_S,
         state=state,
         terms=terms,
         is_review_S=is_review_period_S(terms, period=calendar.period_of(on_date)),
         shared_storage=shared_storage,
     )
-    columns = _ids(index, policy_of_series)
+    columns = _ids(index, wishes.policy_S)
     columns |= _dates(terms, on_date=on_date, calendar=calendar)
     columns |= _quantities(steps, state=state, forecast=forecast, terms=terms)
     columns |= _money(steps, state=state, forecast=forecast, terms=terms)
@@ -86,27 +111,12 @@ def expected_shortage_S(forecast: Forecast, terms: SupplyTerms, *, position_S: F
     return np.asarray(np.sum(missed_SQ * np.diff(edges), axis=1), dtype=np.float64)
 
 
-def _wishes_S(
-    policy_of_series: Sequence[Policy], *, state: InventoryState, forecast: Forecast, terms: SupplyTerms
-) -> FloatArray:
-    if len(policy_of_series) != len(terms):
-        raise ValueError(f"need one policy for each of {len(terms)} series, got {len(policy_of_series)}")
-    rows_of: dict[int, list[int]] = {}
-    for row, policy in enumerate(policy_of_series):
-        rows_of.setdefault(id(policy), []).append(row)
-    wish_S = np.zeros(len(terms), dtype=np.float32)
-    for rows in map(np.array, rows_of.values()):
-        policy = policy_of_series[rows[0]]
-        wish_S[rows] = policy.order_quantity_S(state.take(rows), forecast.take(rows), terms.take(rows))
-    return wish_S
-
-
-def _ids(index: SeriesIndex, policy_of_series: Sequence[Policy]) -> dict[str, Any]:
+def _ids(index: SeriesIndex, policy_S: StrArray) -> dict[str, Any]:
     return {
         "item_id": index.item_ids_S.tolist(),
         "location_id": index.location_ids_S.tolist(),
         "category_id": index.category_ids_S.tolist(),
-        "policy": [policy.name for policy in policy_of_series],
+        "policy": policy_S.tolist(),
     }
 
 

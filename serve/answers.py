@@ -14,6 +14,7 @@ import pyarrow as pa
 from cluster.panel import Calendar
 from forecasting.forecast import Forecast
 from rl.inventory import FloatArray
+from rl.ordering import Wishes
 from rl.orders import OrderLine, OrderPlan
 
 _DECIMALS = 4
@@ -156,11 +157,9 @@ class VisitIntent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
-    """What the policies want: units, and whose wish it is."""
+class AnsweredWishes(Wishes):
+    """What the policies want, which versions they are, and where a textbook rule stood in."""
 
-    wish_S: FloatArray
-    policy_S: StrArray
     is_fallback_S: BoolArray
     model_versions: dict[str, str]
 

@@ -9,7 +9,7 @@ from cluster.panel import Calendar, SeriesIndex
 from cluster.settings.service import PlanSettings
 from forecasting.forecast import Forecast
 from rl.inventory import CostRates, SupplyTerms
-from rl.ordering import make_order_plan
+from rl.ordering import ask_policies, make_order_plan
 from rl.policies.classical import BaseStock
 from rl.stock import assume_stock, make_inventory_state
 from serve.answers import PlanAnswer, PlanQuestion
@@ -53,12 +53,13 @@ class Shop:
                 on_date=question.as_of or TODAY,
                 is_part=True,
             )
+        policies = [BaseStock(cycle_service_level=0.9)] * len(index)
         plan = make_order_plan(
             index=index,
             state=reading.state,
             forecast=forecast,
             terms=terms,
-            policy_of_series=[BaseStock(cycle_service_level=0.9)] * len(index),
+            wishes=ask_policies(policies, state=reading.state, forecast=forecast, terms=terms),
             on_date=question.as_of or TODAY,
             calendar=_CALENDAR,
             remark_S=reading.remark_S,

@@ -6,7 +6,6 @@ Shapes: S series.
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from typing import Any
@@ -19,12 +18,12 @@ from cluster.errors import DataError
 from cluster.schema import OPEN_ORDERS, Col
 from forecasting.forecast import Forecast
 from rl.assumptions import make_supply_terms
-from rl.inventory import FloatArray, InventoryState, SupplyTerms
-from rl.ordering import make_order_plan
+from rl.inventory import InventoryState, SupplyTerms
+from rl.ordering import ask_policies, make_order_plan
 from rl.orders import OrderPlan
 from rl.policies.classical import Newsvendor
 from rl.stock import StockReading
-from serve.answers import PlanAnswer, PlanOutline, PlanQuestion, SeriesForecasts, UserRecommendations, Wishes
+from serve.answers import AnsweredWishes, PlanAnswer, PlanOutline, PlanQuestion, SeriesForecasts, UserRecommendations
 from serve.deployments.popular import popular_answer, popular_items
 from serve.deployments.worker import Worker
 from serve.fallbacks import first_answer
@@ -40,18 +39,6 @@ from serve.watch.log import write_to_output
 from serve.watch.metrics import BATCH_SIZE, Measured, meter
 
 _VIEWS_KEPT = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _AnsweredPolicy:
-    """A wish that the policy deployment has already given, for the rows of one policy in their order."""
-
-    name: str
-    wish_S: FloatArray
-
-    def order_quantity_S(self, state: InventoryState, forecast: Forecast, terms: SupplyTerms) -> FloatArray:
-        """The given wish."""
-        return self.wish_S
 
 
 class PlannerReplica(Measured):
@@ -137,8 +124,8 @@ class PlannerReplica(Measured):
 
     async def _wishes(
         self, basis: PlanBasis, question: PlanQuestion, state: InventoryState, forecast: Forecast
-    ) -> Wishes:
-        async def textbook() -> Wishes:
+    ) -> AnsweredWishes:
+        async def textbook() -> AnsweredWishes:
             return await self._worker.run(_textbook_wishes, basis, state, forecast)
 
         return await first_answer(
@@ -283,17 +270,18 @@ def _check_distinct(series: list[SeriesKey]) -> None:
         raise DataError(f"item {item_id!r} at {location_id!r} is asked {count} times; name every series once")
 
 
-def _textbook_wishes(basis: PlanBasis, state: InventoryState, forecast: Forecast) -> Wishes:
-    rule, num_series = Newsvendor(), len(basis.index)
-    return Wishes(
-        wish_S=rule.order_quantity_S(state, forecast, basis.terms),
-        policy_S=np.full(num_series, rule.name),
+def _textbook_wishes(basis: PlanBasis, state: InventoryState, forecast: Forecast) -> AnsweredWishes:
+    num_series = len(basis.index)
+    wishes = ask_policies([Newsvendor()] * num_series, state=state, forecast=forecast, terms=basis.terms)
+    return AnsweredWishes(
+        wish_S=wishes.wish_S,
+        policy_S=wishes.policy_S,
         is_fallback_S=np.ones(num_series, dtype=bool),
         model_versions={},
     )
 
 
-def _degraded(forecasts: SeriesForecasts, wishes: Wishes) -> tuple[str, ...]:
+def _degraded(forecasts: SeriesForecasts, wishes: AnsweredWishes) -> tuple[str, ...]:
     """What answered in place of models that did not."""
     notes = []
     if forecasts.is_fallback:
@@ -303,17 +291,15 @@ def _degraded(forecasts: SeriesForecasts, wishes: Wishes) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _order_plan(basis: PlanBasis, reading: StockReading, forecasts: SeriesForecasts, wishes: Wishes) -> OrderPlan:
-    policy_of_series = np.empty(len(basis.index), dtype=object)
-    for name in np.unique(wishes.policy_S).tolist():
-        rows = np.flatnonzero(wishes.policy_S == name)
-        policy_of_series[rows] = _AnsweredPolicy(name=name, wish_S=wishes.wish_S[rows])
+def _order_plan(
+    basis: PlanBasis, reading: StockReading, forecasts: SeriesForecasts, wishes: AnsweredWishes
+) -> OrderPlan:
     return make_order_plan(
         index=basis.index,
         state=reading.state,
         forecast=forecasts.forecast,
         terms=basis.terms,
-        policy_of_series=policy_of_series.tolist(),
+        wishes=wishes,
         on_date=basis.on_date,
         calendar=basis.view.panel.calendar,
         remark_S=reading.remark_S,

@@ -15,8 +15,9 @@ from cluster.artifacts import StoredVersion, open_store, slug_of
 from cluster.config import Settings
 from forecasting.forecast import Forecast
 from rl.inventory import InventoryState, SupplyTerms
+from rl.ordering import ask_policies
 from rl.policies.protocol import Policy
-from serve.answers import ServedModelInfo, StrArray, Wishes
+from serve.answers import AnsweredWishes, ServedModelInfo, StrArray
 from serve.deployments.stored import check_unseen, describe
 from serve.deployments.worker import Worker
 from serve.problems import NotReadyError
@@ -58,7 +59,7 @@ class PolicyReplica(Measured):
 
     async def wish(
         self, category_ids_S: StrArray, *, state: InventoryState, forecast: Forecast, terms: SupplyTerms, as_of: date
-    ) -> Wishes:
+    ) -> AnsweredWishes:
         """Ask each category's policy about its series, all in one call.
 
         Raises
@@ -104,18 +105,15 @@ def _wish(
     forecast: Forecast,
     terms: SupplyTerms,
     as_of: date,
-) -> Wishes:
-    wish_S = np.zeros(len(category_ids_S), dtype=np.float32)
-    name_S = np.array([loaded.name_of(category_id) for category_id in category_ids_S.tolist()], dtype=object)
-    policy_S = np.empty(len(name_S), dtype=object)
-    used: dict[str, str] = {}
-    for name in sorted(set(name_S.tolist())):
-        rows = np.flatnonzero(name_S == name)
-        policy = loaded.policies[name]
+) -> AnsweredWishes:
+    name_S = [loaded.name_of(category_id) for category_id in category_ids_S.tolist()]
+    used = sorted(set(name_S))
+    for name in used:
         check_unseen(loaded.stored[name], as_of=as_of)
-        wish_S[rows] = policy.order_quantity_S(state.take(rows), forecast.take(rows), terms.take(rows))
-        policy_S[rows] = policy.name
-        used[name] = loaded.stored[name].version
-    return Wishes(
-        wish_S=wish_S, policy_S=policy_S.astype(np.str_), is_fallback_S=name_S == DEFAULT, model_versions=used
+    wishes = ask_policies([loaded.policies[name] for name in name_S], state=state, forecast=forecast, terms=terms)
+    return AnsweredWishes(
+        wish_S=wishes.wish_S,
+        policy_S=wishes.policy_S,
+        is_fallback_S=np.array([name == DEFAULT for name in name_S], dtype=bool),
+        model_versions={name: loaded.stored[name].version for name in used},
     )

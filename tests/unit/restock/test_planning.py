@@ -1,5 +1,6 @@
 """The order plan from stored models, on a tiny shop with drawn weights."""
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from forecasting.explain import driver_phrases, explain_forecast
 from forecasting.predict import Forecaster
 from restock.planning import PlanFiles, plan_orders
 from rl.orders import OrderPlan
+from serve.answers import PlanAnswer, PlanQuestion
+from serve.layout import LocalReplicas
+from serve.releases import serving_versions
 
 PHRASE = re.compile(r" \(([^()]* usual: [^()]*)\)")
 
@@ -61,6 +65,18 @@ def test_parts_and_processes_change_no_line(home: Home, monkeypatch: pytest.Monk
     # Series predicted beside others differ in the last digit.
     for name in ("forecast_qty", "wish_qty", "money_at_risk"):
         assert parts.table[name].to_pylist() == pytest.approx(whole.table[name].to_pylist(), abs=1e-3)
+
+
+def test_the_service_answers_the_same_plan(home: Home) -> None:
+    replicas = LocalReplicas(home.settings)
+    question = PlanQuestion(series=None, limit=100, as_of=None, stock=None, open_orders=None)
+
+    async def ask() -> PlanAnswer:
+        await replicas.reconfigure(serving_versions(home.settings))
+        return await replicas.services.planner.plan.remote(question)
+
+    ours, theirs = plan_of(home, with_drivers=False).table, asyncio.run(ask()).plan.table
+    assert theirs.equals(ours)
 
 
 def test_a_planned_promotion_on_a_channel_without_a_past_is_refused(home: Home, tmp_path: Path) -> None:

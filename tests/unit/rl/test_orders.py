@@ -16,7 +16,7 @@ from cluster.errors import ConfigError, PlanningError
 from cluster.panel import Calendar
 from cluster.sealing import KEYS_VARIABLE, make_export_key, open_file
 from rl.constraints import Reason, feasible_quantity_S, is_review_period_S
-from rl.ordering import expected_shortage_S, make_order_plan
+from rl.ordering import ask_policies, expected_shortage_S, make_order_plan
 from rl.orders import PLAN_SCHEMA
 from rl.policies.classical import BaseStock, ReorderPoint, StaticMinMax
 
@@ -35,13 +35,18 @@ class Wishes:
         return np.float32(self.wishes)[state.on_hand_S.astype(int)]
 
 
+def plan_by(policies, *, state, forecast, terms, **plan):
+    wishes = ask_policies(policies, state=state, forecast=forecast, terms=terms)
+    return make_order_plan(state=state, forecast=forecast, terms=terms, wishes=wishes, **plan)
+
+
 def plan_one(wish, *, on_hand=0, on_order=None, expected=10.0, calendar=DAILY, on_date=TODAY, driver=None, **terms):
-    return make_order_plan(
+    return plan_by(
+        [Wishes((wish,) * 100)],
         index=make_index("dairy"),
         state=make_state(on_hand=on_hand, on_order=on_order),
         forecast=normal_forecast(expected, 2.0),
         terms=make_terms(**terms),
-        policy_of_series=[Wishes((wish,) * 100)],
         on_date=on_date,
         calendar=calendar,
         driver_S=None if driver is None else [driver],
@@ -146,12 +151,12 @@ def random_plan(seed, *, rows=40):
     forecast = poisson_forecast(4.0, rows=rows)
     rules = [BaseStock(cycle_service_level=0.9), ReorderPoint(cycle_service_level=0.8, order_periods=3.0)]
     policies = [rules[number] for number in rng.integers(0, 2, rows)]
-    plan = make_order_plan(
+    plan = plan_by(
+        policies,
         index=make_index(*["dairy"] * rows),
         state=state,
         forecast=forecast,
         terms=terms,
-        policy_of_series=policies,
         on_date=TODAY,
         calendar=DAILY,
     )
@@ -179,12 +184,12 @@ def test_every_line_sums_and_has_a_reason(seed):
 
 
 def test_columns_of_a_line():
-    plan = make_order_plan(
+    plan = plan_by(
+        [StaticMinMax(safety_periods=0.0, order_periods=2.0)] * 2,
         index=make_index("dairy", "bread"),
         state=make_state(2, on_hand=np.array([3, 0]), on_order=np.array([[2, 0], [0, 1]])),
         forecast=normal_forecast(10, 2, rows=2),
         terms=make_terms(2, lead_time=np.array([2, 0]), review=3, phase=1, unit_cost=1.4, mean=5),
-        policy_of_series=[StaticMinMax(safety_periods=0.0, order_periods=2.0)] * 2,
         on_date=TODAY,
         calendar=DAILY,
         remark_S=["", "late"],
@@ -284,12 +289,4 @@ def test_other_suffixes_are_refused(tmp_path):
 
 def test_one_policy_per_series():
     with pytest.raises(ValueError, match="one policy for each of 1 series"):
-        make_order_plan(
-            index=make_index("dairy"),
-            state=make_state(),
-            forecast=poisson_forecast(1.0),
-            terms=make_terms(),
-            policy_of_series=[],
-            on_date=TODAY,
-            calendar=DAILY,
-        )
+        ask_policies([], state=make_state(), forecast=poisson_forecast(1.0), terms=make_terms())

@@ -13,7 +13,7 @@ from cluster.panel import Calendar
 from rl.constraints import Reason, feasible_quantity_S, feasible_steps
 from rl.evaluate import replay
 from rl.inventory import SharedStorage
-from rl.ordering import make_order_plan
+from rl.ordering import ask_policies, make_order_plan
 from rl.policies.classical import BaseStock, CappedBaseStock
 from rl.tuning import candidate_cost_CS
 
@@ -234,12 +234,14 @@ class Dozens:
 
 
 def test_plan_says_what_shared_storage_cut():
+    state, forecast = make_state(2, on_hand=np.array([0, 6])), poisson_forecast(2, rows=2)
+    terms = make_terms(2, pack=6)
     lines = make_order_plan(
         index=make_index("dairy", "dairy"),
-        state=make_state(2, on_hand=np.array([0, 6])),
-        forecast=poisson_forecast(2, rows=2),
-        terms=make_terms(2, pack=6),
-        policy_of_series=[Dozens()] * 2,
+        state=state,
+        forecast=forecast,
+        terms=terms,
+        wishes=ask_policies([Dozens()] * 2, state=state, forecast=forecast, terms=terms),
         on_date=date(2024, 1, 11),
         calendar=Calendar(start_on=date(2024, 1, 1), period_days=1),
         shared_storage=make_shared([0, 0], [13]),
