@@ -170,7 +170,7 @@ class PlanQuestion:
 
     ``series`` None asks for the first ``limit`` of the dataset, ``stock`` None for the shop's own stock table if it is
     of that day, else for an assumed opening stock. ``patience_s`` is how long each model may take before it is answered
-    for; None: as long as the settings say.
+    for; None: as long as the settings say. ``with_drivers`` has reasons say what moves demand.
     """
 
     series: list[tuple[str, str]] | None
@@ -180,6 +180,7 @@ class PlanQuestion:
     open_orders: pa.Table | None
     changes: Changes | None = None
     patience_s: float | None = None
+    with_drivers: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from cluster.artifacts import StoredVersion, open_store
 from cluster.config import Settings
 from cluster.dataset import open_dataset
 from cluster.errors import DataError
-from cluster.panel import DemandPanel
+from cluster.panel import DemandPanel, IntArray
 from forecasting.forecast import Forecast
 from serve.answers import Changes, SeriesForecasts, ServedModelInfo
 from serve.deployments.stored import check_unseen, describe
@@ -78,6 +78,18 @@ class ForecasterReplica(Measured):
         # The reference is taken once: a swap in the middle of a request does not mix two versions.
         return await self._worker.run(_predict, self._current(), series, horizon, levels, as_of, changes)
 
+    async def drivers(
+        self, series: list[SeriesKey], *, periods_S: IntArray, as_of: date | None, changes: Changes | None
+    ) -> list[str]:
+        """What moves each series' demand over its next periods, empty where it is as usual.
+
+        Raises
+        ------
+        UnknownSeriesError, StaleInputError, DataError
+            As :meth:`predict`.
+        """
+        return await self._worker.run(_drivers, self._current(), series, periods_S, as_of, changes)
+
     async def check(self) -> str:
         """Forecast the first series; return the version that did."""
         answer = await self._worker.run(_predict, self._current(), None, None, None, None, None)
@@ -132,9 +144,7 @@ def _predict(
     view = loaded.history.view_at(as_of)
     check_unseen(loaded.stored, as_of=view.as_of)
     rows_S = np.zeros(1, dtype=np.int64) if series is None else view.rows_of(series)
-    panel = view.panel.take(rows_S)
-    if changes is not None:
-        panel = _changed(panel, changes)
+    panel = _changed(view.panel.take(rows_S), changes)
     try:
         forecast = loaded.model.predict(panel, horizon=horizon)
         forecast = forecast if levels is None else forecast.at_levels(levels)
@@ -143,7 +153,21 @@ def _predict(
     return view.answer(forecast, rows_S=rows_S, model_version=loaded.stored.version)
 
 
-def _changed(panel: DemandPanel, changes: Changes) -> DemandPanel:
+def _drivers(
+    loaded: _Loaded, series: list[SeriesKey], periods_S: IntArray, as_of: date | None, changes: Changes | None
+) -> list[str]:
+    from forecasting.explain import driver_phrases  # here, as the model: torch belongs to this replica only
+    from forecasting.explain_blend import explain_served
+
+    view = loaded.history.view_at(as_of)
+    check_unseen(loaded.stored, as_of=view.as_of)
+    panel = _changed(view.panel.take(view.rows_of(series)), changes)
+    return driver_phrases(explain_served(loaded.model, panel, periods=periods_S))
+
+
+def _changed(panel: DemandPanel, changes: Changes | None) -> DemandPanel:
+    if changes is None:
+        return panel
     if changes.late_orders is not None:
         panel = add_late_orders(panel, changes.late_orders)
     return panel if changes.promotions is None else announce(panel, changes.promotions)

@@ -86,8 +86,10 @@ class PlannerReplica(Measured):
             self._forecasts(basis, question), asyncio.to_thread(planning.book_rows, basis, question)
         )
         reading, is_assumed = await self._worker.run(starting_stock, basis, rows, forecasts.forecast)
-        wishes = await self._wishes(basis, question, reading.state, forecasts.forecast)
-        plan = await self._worker.run(_order_plan, basis, reading, forecasts, wishes)
+        wishes, driver_S = await asyncio.gather(
+            self._wishes(basis, question, reading.state, forecasts.forecast), self._drivers(basis, question, forecasts)
+        )
+        plan = await self._worker.run(_order_plan, basis, reading, forecasts, wishes, driver_S)
         return PlanAnswer(
             plan=plan,
             is_fallback_S=wishes.is_fallback_S,
@@ -120,6 +122,24 @@ class PlannerReplica(Measured):
             fall_back=None if self._is_strict else stored,
             patience_s=question.patience_s or self._patience_s,
             what="forecaster",
+        )
+
+    async def _drivers(self, basis: PlanBasis, question: PlanQuestion, forecasts: SeriesForecasts) -> list[str] | None:
+        """What moves demand over the protection intervals; None unless asked for, and of stored forecasts."""
+        if not question.with_drivers or forecasts.is_fallback:
+            return None
+        periods_S = basis.terms.protection_interval_S.astype(np.int64)
+
+        async def none() -> None:
+            return None
+
+        return await first_answer(
+            lambda: self._forecaster.drivers.remote(
+                basis.series, periods_S=periods_S, as_of=basis.on_date, changes=question.changes
+            ),
+            fall_back=None if self._is_strict else none,
+            patience_s=question.patience_s or self._patience_s,
+            what="drivers of the forecast",
         )
 
     async def _wishes(
@@ -292,7 +312,11 @@ def _degraded(forecasts: SeriesForecasts, wishes: AnsweredWishes) -> tuple[str, 
 
 
 def _order_plan(
-    basis: PlanBasis, reading: StockReading, forecasts: SeriesForecasts, wishes: AnsweredWishes
+    basis: PlanBasis,
+    reading: StockReading,
+    forecasts: SeriesForecasts,
+    wishes: AnsweredWishes,
+    driver_S: list[str] | None,
 ) -> OrderPlan:
     return make_order_plan(
         index=basis.index,
@@ -303,5 +327,6 @@ def _order_plan(
         on_date=basis.on_date,
         calendar=basis.view.panel.calendar,
         remark_S=reading.remark_S,
+        driver_S=driver_S,
         notes=(*_degraded(forecasts, wishes), *basis.assumptions, *reading.notes),
     )

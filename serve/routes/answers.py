@@ -86,6 +86,7 @@ async def order_plans(body: OrderPlanRequest, services: ServicesOf, max_series: 
         stock=None if body.stock is None else _table(body.stock, STOCK),
         open_orders=_table(body.open_orders, OPEN_ORDERS),
         changes=_changes(body),
+        with_drivers=body.drivers,
     )
     answer = await services.planner.plan.remote(question)
     count_plan(answer)

@@ -60,6 +60,10 @@ class OrderPlanRequest(RequestBody):
     ] = Field(default=[])
     promotions: Promotions = Field(default=[])
     late_orders: LateOrders = Field(default=[])
+    drivers: Annotated[
+        bool,
+        Field(strict=True, description="true: reasons say what moves demand where it is not as usual; takes longer"),
+    ] = False
 
     @model_validator(mode="after")
     def _orders_with_stock(self) -> "OrderPlanRequest":

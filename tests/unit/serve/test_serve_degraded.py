@@ -96,6 +96,8 @@ class TestWithoutTheForecaster:
         planner = planner_of(own, healthy, forecaster=Broken(error))
         after = client_of(replace(healthy, planner=planner), own).post("/v1/order-plans", json=BODY).json()
         assert after["lines"] == before["lines"]
+        asked = client_of(replace(healthy, planner=planner), own).post("/v1/order-plans", json=BODY | {"drivers": True})
+        assert asked.json()["lines"] == before["lines"], "drivers of stored forecasts are not known"
         assert after["notes"][0] == "The forecaster did not answer: its last stored forecasts (v0001) are used."
 
 

@@ -12,8 +12,11 @@ from serving_home import AFTER_ON, FIRST_ON, HORIZON, ITEMS, Home, make_home
 from starlette.testclient import TestClient
 
 from cluster.dataset import open_dataset
+from forecasting.explain import driver_phrases
+from forecasting.explain_blend import explain_served
 from forecasting.live import LiveForecasts
 from forecasting.team import load_forecaster
+from rl.assumptions import make_supply_terms
 from serve.ingress import make_api
 from serve.layout import LocalReplicas
 from serve.releases import serving_versions
@@ -80,6 +83,27 @@ def test_a_plan_follows_the_changes(shop: TestClient) -> None:
     before, after = expected(), expected(late_orders=[LATE], promotions=[OFFER])
     assert after[0] != pytest.approx(before[0], abs=0.01)
     assert after[1] == pytest.approx(before[1], abs=1e-3)
+
+
+def test_a_plan_names_what_moves_demand_if_asked(promoted: Home, shop: TestClient) -> None:
+    def lines(**asked: Any) -> list[dict[str, Any]]:
+        plan = shop.post("/v1/order-plans", json=SERIES | {"late_orders": [LATE]} | asked).json()
+        return list(plan["lines"])
+
+    plain, told = lines(), lines(drivers=True)
+    panel = open_dataset(promoted.settings).panel().take(np.array([3, 0]))
+    panel.sales_ST[0, -1] += 40
+    terms, _ = make_supply_terms(None, panel=panel, settings=promoted.settings)
+    periods_S = terms.protection_interval_S.astype(np.int64)
+    model = load_forecaster(promoted.store.load("forecaster").folder)
+    phrases = driver_phrases(explain_served(model, panel, periods=periods_S))
+    assert any(phrases)
+    for line, silent, phrase in zip(told, plain, phrases, strict=True):
+        assert (f"({phrase})" in line["reason"]) == bool(phrase)
+        assert "usual" not in silent["reason"]
+        assert {name: line[name] for name in line if name != "reason"} == {
+            name: silent[name] for name in silent if name != "reason"
+        }
 
 
 @pytest.mark.parametrize(
