@@ -86,39 +86,40 @@ class Planning:
         return {} if known.is_fresh else {STALE_HEADER: known.read_at.isoformat()}
 
 
-def _services(request: Request) -> Services:
+# Coroutines, though none waits: what is not one, FastAPI runs in a thread, and a request has up to six of them.
+async def _services(request: Request) -> Services:
     return cast(Services, request.app.state.services)
 
 
-def _users(request: Request) -> UserIds:
+async def _users(request: Request) -> UserIds:
     return cast(UserIds, request.app.state.users)
 
 
-def _max_series(request: Request) -> int:
+async def _max_series(request: Request) -> int:
     return cast(int, request.app.state.max_series)
 
 
-def _processes(request: Request) -> tuple[Any, ...]:
-    services = _services(request)
+async def _processes(request: Request) -> tuple[Any, ...]:
+    services = await _services(request)
     return (*(getattr(services, field.name) for field in fields(services)), *request.app.state.ingresses)
 
 
-def _database(request: Request) -> Database:
+async def _database(request: Request) -> Database:
     return cast(Database, request.app.state.database)
 
 
-def _releases(request: Request) -> Releases:
+async def _releases(request: Request) -> Releases:
     releases = request.app.state.releases
     if releases is None:
         raise NotReadyError("models of this service cannot be changed over HTTP; restart it with other champions")
     return cast(Releases, releases)
 
 
-def _patience_s(request: Request) -> float:
+async def _patience_s(request: Request) -> float:
     return cast(float, request.app.state.patience_s)
 
 
-def each_once(request: Request) -> None:
+async def each_once(request: Request) -> None:
     """Refuse a query that gives a parameter twice: one of them would not count, and nobody would say which."""
     names = [name for name, _ in request.query_params.multi_items()]
     repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
@@ -126,11 +127,11 @@ def each_once(request: Request) -> None:
         raise DataError(f"query: {', '.join(map(repr, repeated))} is given more than once; give one value")
 
 
-def _planning(request: Request) -> Planning:
+async def _planning(request: Request) -> Planning:
     return cast(Planning, request.app.state.planning)
 
 
-def _actor(request: Request) -> str:
+async def _actor(request: Request) -> str:
     return cast(str, request.state.actor)
 
 

@@ -1,14 +1,17 @@
 """Every route over the real composition and tiny real models: answers, refusals, fallbacks."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute
 from serving_home import AFTER_ON, HORIZON, ITEMS, LEVELS, TRAINED_UNTIL_ON
 from starlette.testclient import TestClient
 
 from cluster.artifacts import slug_of
+from serve.routes import answers, events, models, plans, state, stock
 from serve.schemas.events import EventsAnswer
 from serve.schemas.forecasts import ForecastAnswer
 from serve.schemas.models import ModelsAnswer
@@ -16,6 +19,12 @@ from serve.schemas.order_plans import OrderPlanAnswer, PlanLine
 from serve.schemas.recommendations import RecommendationAnswer
 from serve.schemas.state import Problem, ReadyAnswer
 
+SERVED = [
+    route
+    for noun in (answers, events, models, plans, state, stock)
+    for route in noun.router.routes
+    if isinstance(route, APIRoute)
+]
 DAIRY = f"policy/{slug_of('dairy')}"
 
 
@@ -101,6 +110,12 @@ class TestForecasts:
     def test_too_many_series_are_refused(self, client: TestClient) -> None:
         problem = assert_problem(client.post("/v1/forecasts", json={"series": series(*ITEMS)}), 422)
         assert "8 series in one request, at most 7" in problem["detail"]
+
+
+@pytest.mark.parametrize("route", SERVED, ids=lambda route: f"{route.methods} {route.path}")
+def test_what_routes_are_given_takes_no_thread(route: APIRoute) -> None:
+    assert asyncio.iscoroutinefunction(route.endpoint)
+    assert all(asyncio.iscoroutinefunction(given.call) for given in route.dependant.dependencies)
 
 
 class TestRecommendations:
