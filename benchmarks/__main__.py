@@ -7,12 +7,14 @@ from pathlib import Path
 
 _CASES = {
     "forecast_panels",
+    "insight_items",
     "instances",
     "logs",
     "new_item_cases",
     "order_lines",
     "panels",
     "recommend_cases",
+    "recommend_kept",
     "recommend_rows",
 }
 _PARTS = {

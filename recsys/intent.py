@@ -109,7 +109,7 @@ def features_NF(visits: Visits) -> Matrix:
     """What is known after each event of its visit; nothing of what comes later."""
     start_N = visits.offset_V1[visits.visit_N]
     seen_N = np.arange(len(visits.time_N)) - start_N + 1.0
-    again_N = _is_again_N(visits)
+    again_N = is_again_N(visits)
     carts_N, clicks_N, again_so_far_N, bought_N = (
         _so_far(mask_N, start_N=start_N)
         for mask_N in (
@@ -178,7 +178,7 @@ def _so_far(mask_N: BoolArray, *, start_N: IntArray) -> Matrix:
     return (total_N[1:] - total_N[start_N]).astype(np.float64)
 
 
-def _is_again_N(visits: Visits) -> BoolArray:
+def is_again_N(visits: Visits) -> BoolArray:
     """Whether an event's item was dealt with earlier in the visit."""
     key_N = visits.visit_N * (int(visits.item_N.max(initial=0)) + 1) + visits.item_N
     _, first = np.unique(key_N, return_index=True)
