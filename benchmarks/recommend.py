@@ -38,7 +38,7 @@ Row = dict[str, Any]
 _Fitted = tuple[Scorer, float]
 Measured = dict[str, npt.NDArray[np.float64]]
 NETWORKS = ("transformer", "gru", "cnn", "mlp")
-_SHOWN = ("model", "group", "seed", "fit_seconds", "seconds_per_epoch", "users_per_second")
+_SHOWN = ("model", "group", "seed", "fit_seconds", "seconds_per_epoch", "users_per_second", "epsilon")
 _READING = ("recency", "own_share", "back_off", "nearness", "before")
 """Parameters that change how a history is read, not what is learned."""
 _BOOTSTRAP = 1_000
@@ -82,7 +82,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--judged", type=int, help="at most so many users to find something for, evenly spaced")
     parser.add_argument("--keep", type=Path, help="folder of trained networks: written, and read by the next run")
     parser.add_argument("--seeds", type=int, default=1, help="the network is trained with so many seeds")
-    parser.add_argument("--networks", nargs="*", choices=NETWORKS, default=["transformer"], help="the first is blended")
+    parser.add_argument(
+        "--networks", nargs="*", choices=NETWORKS, default=["transformer"], help="none, or some; the first is blended"
+    )
     parser.add_argument("--without", nargs="*", choices=SIMPLE, default=[], help="simple rows to leave out")
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE", help="any setting")
     return parser.parse_args()
@@ -132,18 +134,23 @@ class _Bench:
         final, fit_s = self._refit(members, fitted)
         rows += [self._measure(name, final[name], group="member", fit_s=fit_s[name])[0] for name in final]
         served, weights = [], []
-        for seed in range(arguments.seed, arguments.seed + arguments.seeds):
-            judged, refitted, network_row = self._network(arguments.networks[0], seed=seed)
-            rows.append(network_row)
+        # Without a network no part of the blend is drawn.
+        for seed in range(arguments.seed, arguments.seed + (arguments.seeds if arguments.networks else 1)):
+            judged, refitted, network_rows = {}, {}, []
+            if arguments.networks:
+                judged, refitted, network_rows = self._network(arguments.networks[0], seed=seed)
+            rows += network_rows
             began_s = time.process_time()
-            blend = fit_blend({"sequence": judged, **members}, sample, seen_allowed=allowed)
-            blend_s = time.process_time() - began_s + members_s + sum(fit_s.values()) + network_row["fit_seconds"]
-            ready = blend.with_models({"sequence": refitted, **final})
+            blend = fit_blend({**judged, **members}, sample, seen_allowed=allowed)
+            blend_s = time.process_time() - began_s + members_s + sum(fit_s.values())
+            blend_s += sum(row["fit_seconds"] for row in network_rows)
+            ready = blend.with_models({**refitted, **final})
             row, measured = self._measure("blend", ready, group="served", fit_s=blend_s, seed=seed)
             rows.append(row)
             served.append(measured)
             weights.append({"seed": seed, **blend.weights})
-        rows += [self._network_row(kind, seed=arguments.seed) for kind in arguments.networks[1:]]
+        for kind in arguments.networks[1:]:
+            rows += self._network(kind, seed=arguments.seed)[2]
         gains = self._gains(served, simple, seed=arguments.seed)
         return rows, self._targets(rows, gains), self._facts(gains, weights, allowed=allowed)
 
@@ -175,17 +182,16 @@ class _Bench:
             seconds[name] = time.process_time() - began_s + (alike[0][1] if alike else 0.0)
         return final, seconds
 
-    def _network(self, kind: str, *, seed: int) -> tuple[SequenceModel, SequenceModel, Row]:
+    def _network(self, kind: str, *, seed: int) -> tuple[Models, Models, list[Row]]:
         """Network as validation judges it, refitted, and the row of the second."""
         model = SequenceModel(settings=self._of_kind(kind), seed=seed)
         name = f"{kind}-{seed}-{digest_of([self._digest(), model.settings.model_dump(mode='json')])[:16]}"
         judged, learn_s = self.kept.get(name, lambda: model.fit(self.holdout.history))
         refitted, refit_s = self.kept.get(f"{name}-refitted", lambda: judged.refit(self.case.train))
         row, _ = self._measure(kind, refitted, group="network", fit_s=learn_s + refit_s, seed=seed)
-        return judged, refitted, row | {"seconds_per_epoch": round(learn_s / self.settings.recommender.epochs, 2)}
-
-    def _network_row(self, kind: str, *, seed: int) -> Row:
-        return self._network(kind, seed=seed)[2]
+        row["seconds_per_epoch"] = round(learn_s / self.settings.recommender.epochs, 2)
+        row["epsilon"] = None if refitted.privacy is None else round(refitted.privacy.epsilon, 2)
+        return {SequenceModel.kind: judged}, {SequenceModel.kind: refitted}, [row]
 
     def _of_kind(self, kind: str) -> RecommenderSettings:
         return RecommenderSettings.model_validate(self.settings.recommender.model_dump() | {"model": kind})

@@ -1,8 +1,11 @@
-"""How fast a loaded recommender answers: the served blend over 10,000 items, and the sequence model over a million.
+"""How fast a loaded recommender answers, over 10,000 items and a million, and what a million live sessions weigh.
 
 The blend is fitted to the Amazon Beauty log (shared data), cut to its most frequent items, stored, loaded again, and
 asked with the shop's rules on. A million items are jittered copies of that network's item vectors, by half of the
 distance between neighbours: real vectors lie in clumps, and an index lives on that. Recall is of the exact best.
+
+The session store is filled to its bound with users of one event each (a user's row is as long for one as for twenty),
+then told of a tenth more.
 """
 
 import argparse
@@ -14,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 from benchmarks.frame import make_parser, make_target, report
@@ -26,10 +30,12 @@ from recsys.metrics import ScoreArray, top_items
 from recsys.models.sequence import SequenceModel
 from recsys.predict import Recommender
 from recsys.rules import ItemFacts, RuleBook
+from recsys.sessions import LiveEvent, SessionStore
 from recsys.train import blend_models, hold_out_validation
 
 Row = dict[str, Any]
 _TARGET_S = 1.0
+_PARTS = ("sessions", "blend", "catalogue")
 _BATCH = 32
 
 
@@ -40,17 +46,49 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=1_000, help="users asked for at once")
     parser.add_argument("--k", type=int, default=20)
     parser.add_argument("--catalogue", type=int, default=1_000_000, help="items of the indexed catalogue")
+    parser.add_argument("--sessions", type=int, default=1_000_000, help="users whose live events are kept")
+    parser.add_argument("--part", choices=_PARTS, action="append", help="all by default")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.quick:
         arguments.catalogue = min(arguments.catalogue, 100_000)
-    settings = load_settings(overrides=[*LAST, "recommender.epochs=1", "recommender.validation_users=500"])
-    model = _fitted(settings, num_items=arguments.items, users=4_000 if arguments.quick else None)
-    blend = _blend_row(model, arguments, settings=settings)
-    rows = [blend, *_catalogue_rows(model, arguments)]
-    what = f"top {arguments.k} for {arguments.users} users over {blend['items']} items, CPU-seconds on one thread"
-    targets = [make_target(what, value=blend["cpu_seconds"], target=_TARGET_S, at_least=False)]
+        arguments.sessions = min(arguments.sessions, 50_000)
+    parts = arguments.part or _PARTS
+    rows, targets = [], []
+    if "sessions" in parts:
+        rows.append(_sessions_row(arguments))
+    if "blend" in parts or "catalogue" in parts:
+        settings = load_settings(overrides=[*LAST, "recommender.epochs=1", "recommender.validation_users=500"])
+        model = _fitted(settings, num_items=arguments.items, users=4_000 if arguments.quick else None)
+    if "blend" in parts:
+        blend = _blend_row(model, arguments, settings=settings)
+        rows.append(blend)
+        what = f"top {arguments.k} for {arguments.users} users over {blend['items']} items, CPU-seconds on one thread"
+        targets.append(make_target(what, value=blend["cpu_seconds"], target=_TARGET_S, at_least=False))
+    if "catalogue" in parts:
+        rows += _catalogue_rows(model, arguments)
     report("recommend_speed", rows, targets=targets, arguments=arguments)
+
+
+def _sessions_row(arguments: argparse.Namespace) -> Row:
+    process = psutil.Process()
+    empty_mb = process.memory_info().rss / 1e6
+    store = SessionStore(max_users=arguments.sessions, max_items=arguments.items)
+    began_s = time.process_time()
+    for user in range(arguments.sessions):
+        store.add(f"user {user}", LiveEvent(item_id=str(user % arguments.items)), now_s=1)
+    spent_s = time.process_time() - began_s
+    full_mb = process.memory_info().rss / 1e6
+    for user in range(arguments.sessions, arguments.sessions * 11 // 10):
+        store.add(f"user {user}", LiveEvent(item_id=str(user % arguments.items)), now_s=2)
+    return {
+        "system": "live sessions",
+        "users": len(store),
+        "resident_mb": round(full_mb - empty_mb),
+        "resident_mb_with_a_tenth_more_told": round(process.memory_info().rss / 1e6 - empty_mb),
+        "array_mb": round(store.num_bytes / 1e6),
+        "events_per_cpu_second": round(arguments.sessions / spent_s),
+    }
 
 
 def _fitted(settings: Settings, *, num_items: int, users: int | None) -> Recommender:

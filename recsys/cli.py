@@ -1,6 +1,7 @@
 """``restock train recommender``; the root mounts this function as a command."""
 
 import json
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,11 +42,18 @@ def train_recommender(
     fitted, insight = _fit(dataset, settings=settings, until_on=until_on, warm=warm)
     stored = _publish(fitted, insight, settings=settings, dataset=dataset, until_on=until_on)
     if as_json:
-        facts = {"learning_curve": fitted.learning_curve, "validation": fitted.validation}
+        facts = {
+            "learning_curve": fitted.learning_curve,
+            "validation": fitted.validation,
+            "privacy": None if fitted.privacy is None else asdict(fitted.privacy),
+        }
         print(json.dumps({"version": stored.version, "trained_until_on": str(until_on), **facts}))
         return
     title = f"{NAME} {stored.version}, trained until {until_on}: Recall@10 and NDCG@10 on validation"
     _show(fitted.validation, title=title)
+    if fitted.privacy is not None:
+        spent = fitted.privacy
+        Console().print(f"sequence model: users keep epsilon {spent.epsilon:.2f} at delta {spent.delta:.1e}")
 
 
 def _fit(dataset: Dataset, *, settings: Settings, until_on: date, warm: bool) -> "tuple[Recommender, Insight]":

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from recsys.interactions import PURCHASE, IntArray, Interactions, ItemAttributes
 from recsys.models.network import NetworkShape, SequenceNetwork
 from recsys.windows import Batch, last_events
 
-_INPUTS = ("item_WL", "behaviour_WL", "gap_WL", "target_WLM")
+INPUTS: Final = ("item_WL", "behaviour_WL", "gap_WL", "target_WLM")
+"""Arrays of a batch that the network reads, in the order of its arguments."""
 _WARM_UP_STEPS = 50
 _UNIFORM_SHARE = 0.5
 _REFIT_SHARE = 0.3
@@ -154,7 +155,7 @@ class SequenceLearner:
         torch.manual_seed(self.plan.seed * 1_000_003 + self._step)
         for group in self._optimiser.param_groups:
             group["lr"] = self._learning_rate()
-        inputs = [torch.as_tensor(batch[name], dtype=torch.int64, device=self.device) for name in _INPUTS]
+        inputs = [torch.as_tensor(batch[name], dtype=torch.int64, device=self.device) for name in INPUTS]
         candidate_C, log_draws_C = self._candidates()
         with autocast(self.plan.precision, device=self.device):
             loss = self._module(*inputs, candidate_C, log_draws_C, self.plan.calibration)
@@ -251,7 +252,7 @@ def grow_network(
 def encode_last(network: SequenceNetwork, histories: Interactions, *, device: torch.device | str = "cpu") -> Tensor:
     """Vector of each user after the last event, shape (U, D); zero for a user without events."""
     batch = last_events(histories, length=network.shape.length)
-    inputs = [torch.as_tensor(batch[name], dtype=torch.int64, device=device) for name in _INPUTS[:3]]
+    inputs = [torch.as_tensor(batch[name], dtype=torch.int64, device=device) for name in INPUTS[:3]]
     length_W = torch.as_tensor(batch["length_W"], device=device)
     with torch.inference_mode():
         # Short histories need no full window; positions count from the left, so a narrower one gives the same vectors.

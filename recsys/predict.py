@@ -19,7 +19,9 @@ from recsys.metrics import ScoreArray, top_items
 from recsys.models.blend import Blend, sum_UI
 from recsys.models.neighbours import NeighbourModel
 from recsys.models.protocol import RecommenderModel, recommend, users_per_batch
+from recsys.models.sequence import SequenceModel
 from recsys.neighbours import ItemNeighbours
+from recsys.private import PrivacyPlan
 from recsys.reasons import reasons_UK
 from recsys.rules import RuleBook, with_overstock_UK
 from recsys.sessions import LiveEvent
@@ -81,6 +83,12 @@ class Recommender:
     def models(self) -> Mapping[str, RecommenderModel]:
         """Every fitted model by name, also those that got no weight."""
         return self.blend.models
+
+    @property
+    def privacy(self) -> PrivacyPlan | None:
+        """What the sequence model promises its users; None where it promises nothing or is missing."""
+        model = self.models.get(SequenceModel.kind)
+        return model.privacy if isinstance(model, SequenceModel) else None
 
     @property
     def neighbours(self) -> ItemNeighbours:

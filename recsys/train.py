@@ -39,12 +39,17 @@ def fit_recommender(
     from recsys.distributed import train_sequence_model  # here, so that unit tests of the rest start no Ray
 
     holdout = hold_out_validation(interactions, settings=settings.recommender)
-    trained = None
+    judged: Models = {}
+    refitted: Models = {}
+    curve: list[dict[str, Any]] = []
     if SequenceModel.kind in settings.recommender.members:
-        trained = train_sequence_model(interactions, holdout=holdout, settings=settings, on_epoch=on_epoch)
-    judged: Models = {} if trained is None else {"sequence": trained.judged}
-    refitted: Models = {} if trained is None else {"sequence": trained.refitted}
-    curve = [] if trained is None else trained.learning_curve
+        if settings.recommender.privacy_epsilon is not None:
+            # Once, on what lies before the validation baskets: a second training would cost the users once more.
+            private = SequenceModel(settings=settings.recommender, seed=settings.seed).fit(holdout.history)
+            judged = refitted = {SequenceModel.kind: private}
+        elif trained := train_sequence_model(interactions, holdout=holdout, settings=settings, on_epoch=on_epoch):
+            judged, refitted = {SequenceModel.kind: trained.judged}, {SequenceModel.kind: trained.refitted}
+            curve = trained.learning_curve
     return blend_models(
         interactions, holdout=holdout, judged=judged, refitted=refitted, settings=settings.recommender, curve=curve
     )
@@ -75,6 +80,9 @@ def refit_recommender(
         if isinstance(model, SequenceModel):
             old_row_I = champion.histories.item_rows(interactions.item_ids_I)
             grown = model.grown(interactions, old_row_I=old_row_I)
+            if grown.privacy is not None:
+                models[name] = grown
+                continue
             models[name], curve = refit_sequence_model(interactions, start=grown, settings=settings, on_epoch=on_epoch)
         else:
             models[name] = model.fit(interactions)

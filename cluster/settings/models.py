@@ -86,6 +86,10 @@ class RecommenderSettings(Section):
     )
     validation_days: int = Field(28, ge=1, description="last days of history, for next-basket and next-days")
     validation_users: int = Field(2_000, ge=1, description="users that weights are chosen on, at most")
+    privacy_epsilon: float | None = Field(
+        None, gt=0, description="train the sequence model so that users keep this differential privacy (extra privacy)"
+    )
+    privacy_clip: float = Field(1.0, gt=0, description="longest gradient of one user, with privacy_epsilon")
     index: Literal["exact", "approximate"] = Field(
         "exact",
         description="how the sequence model finds items; approximate (extra index) is for 100,000 items and more",

@@ -24,6 +24,7 @@ from recsys.learner import (
 from recsys.metrics import ScoreArray
 from recsys.models.network import NetworkShape, SequenceNetwork
 from recsys.models.protocol import Arrays, like_JI
+from recsys.private import PrivacyPlan, train_privately
 from recsys.windows import make_windows, user_table
 
 # Softmax scores are peaked; their square root adds better to the scores of the other models.
@@ -39,17 +40,29 @@ class SequenceModel:
     seed: int = 0
     network: SequenceNetwork | None = None
     index: ItemIndex | None = None
+    privacy: PrivacyPlan | None = None
 
     def fit(self, interactions: Interactions) -> Self:
-        """Train in this process; :func:`recsys.train.fit_recommender` trains the same network with Ray."""
+        """Train in this process; :func:`recsys.train.fit_recommender` trains the same network with Ray.
+
+        With ``privacy_epsilon`` the network is trained by :func:`recsys.private.train_privately`.
+        """
         shape = network_shape(self.settings, num_items=interactions.num_items, attributes=interactions.attributes)
         torch.manual_seed(self.seed)
         network = SequenceNetwork(shape, interactions.attributes)
+        if self.settings.privacy_epsilon is not None:
+            plan = train_privately(network, interactions, settings=self.settings, seed=self.seed)
+            return replace(self, network=network, privacy=plan)
         options = window_options(interactions, settings=self.settings, seed=self.seed)
         return self._learn(network, interactions, options=options, epochs=self.settings.epochs)
 
     def refit(self, interactions: Interactions) -> Self:
-        """One more epoch at a lower rate, in this process, from these weights on; over the same items."""
+        """One more epoch at a lower rate, in this process, from these weights on; over the same items.
+
+        A private model stays as it is: its promise is spent.
+        """
+        if self.privacy is not None:
+            return self
         options = window_options(interactions, settings=self.settings, seed=self.seed + 1)
         network = copy.deepcopy(self._trained())
         return self._learn(network, interactions, options=refit_options(options), epochs=0)
@@ -129,6 +142,7 @@ class SequenceModel:
             "settings": self.settings.model_dump(mode="json"),
             "seed": self.seed,
             "shape": asdict(self._trained().shape),
+            "privacy": None if self.privacy is None else asdict(self.privacy),
         }
 
     def arrays(self) -> Arrays:
@@ -141,7 +155,9 @@ class SequenceModel:
         network = SequenceNetwork(NetworkShape(**config["shape"]))
         network.load_state_dict({name: torch.as_tensor(values) for name, values in arrays.items()})
         settings = RecommenderSettings.model_validate(config["settings"])
-        return cls(settings=settings, seed=config["seed"], network=network.eval()).indexed()
+        told = config.get("privacy")
+        privacy = None if told is None else PrivacyPlan(**told)
+        return cls(settings=settings, seed=config["seed"], network=network.eval(), privacy=privacy).indexed()
 
     def _trained(self) -> SequenceNetwork:
         if self.network is None:
