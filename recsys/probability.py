@@ -15,6 +15,7 @@ _STEPS: Final = 50
 _TOLERANCE: Final = 1e-5
 _HALVINGS: Final = 12
 _CLIP: Final = 30.0
+_LEAST_SPREAD: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,9 @@ def fit_logistic(feature_NF: Matrix, yes_N: npt.NDArray[np.bool_], *, ridge: flo
     ridge
         Penalty on the squared standardised weights: cases that it counts as.
     """
-    mean_F, scale_F = feature_NF.mean(axis=0), np.maximum(feature_NF.std(axis=0), 1e-9)
+    mean_F = feature_NF.mean(axis=0)
+    # What hardly varies while learning may lie far outside later: its last digits must not weigh.
+    scale_F = np.maximum(feature_NF.std(axis=0), np.maximum(_LEAST_SPREAD * np.abs(mean_F), 1e-9))
     design_NF = np.column_stack([(feature_NF - mean_F) / scale_F, np.ones(len(feature_NF))])
     penalty_F = np.full(design_NF.shape[1], ridge)
     penalty_F[-1] = 1e-6

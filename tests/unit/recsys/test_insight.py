@@ -25,6 +25,16 @@ def test_planted_log_odds_are_found_and_what_tells_nothing_gets_no_weight():
     np.testing.assert_allclose((model.weight_F / model.scale_F)[:2], [1.5, -0.2], atol=0.08)
 
 
+def test_a_feature_that_hardly_varies_cannot_run_away_later():
+    rng = np.random.default_rng(0)
+    told_N = rng.normal(size=2_000)
+    yes_N = rng.random(2_000) < 1 / (1 + np.exp(-told_N))
+    level_N = 0.98 + 1e-5 * (np.arange(2_000) % 3)
+    model = fit_logistic(np.column_stack([told_N, level_N]), yes_N)
+    later = model.probability_N(np.column_stack([told_N, np.full(2_000, 0.975)]))
+    assert later.mean() == pytest.approx(yes_N.mean(), abs=0.05)
+
+
 def test_calibration_mends_promises_that_are_too_bold_and_keeps_the_order():
     rng = np.random.default_rng(1)
     odds_N = rng.standard_normal(20_000)
