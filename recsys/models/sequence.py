@@ -72,12 +72,14 @@ class SequenceModel:
         network = self._trained()
         attributes = interactions.attributes if network.shape.num_pairs else None
         torch.manual_seed(self.seed)
+        count_I = np.bincount(interactions.item_E, minlength=interactions.num_items)
         grown = grow_network(
             network,
             network_shape(self.settings, num_items=interactions.num_items, attributes=attributes),
             attributes=attributes,
             old_row_I=old_row_I,
-            count_I=np.bincount(interactions.item_E, minlength=interactions.num_items),
+            # How often new items were taken tells of users too.
+            count_I=count_I if self.privacy is None else np.ones_like(count_I),
         )
         return replace(self, network=grown.eval())
 

@@ -72,6 +72,15 @@ def test_a_promise_is_stored_and_not_spent_twice():
     assert again.refit(LOG) is again
 
 
+def test_a_private_model_grows_to_new_items_without_counting_them():
+    model = SequenceModel(settings=SETTINGS, seed=0).fit(LOG)
+    old_row_I = np.arange(LOG.num_items)
+    old_row_I[:2] = -1
+    bias_I = model.grown(LOG, old_row_I=old_row_I).arrays()["bias_I"]
+    assert bias_I[0] == bias_I[1]
+    np.testing.assert_array_equal(bias_I[2:], model.arrays()["bias_I"][2:])
+
+
 def test_without_opacus_the_message_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "opacus.accountants", None)
     with pytest.raises(ConfigError, match="extra 'privacy'"):
