@@ -144,7 +144,7 @@ def _timed(chosen: Drill, folder: Path, lose: Lose) -> tuple[float, Any]:
 
 def ingest(folder: Path, lose: Lose) -> dict[str, str]:
     """Load order lines; digests of all that was written, by file."""
-    orders = _orders(folder, OrderLines(num_rows=240_000, file_rows=20_000))
+    orders = _orders(folder, OrderLines(num_rows=1_000_000, file_rows=20_000))
 
     def run(work: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
         for number, done in enumerate(run_on_ray(work, tasks)):
@@ -215,7 +215,7 @@ def policies_trial(folder: Path, lose: Lose) -> float:
 
 def _train_policy(folder: Path, *, lose: Callable[[], None]) -> float:
     from benchmarks.category import make_category, window
-    from cluster.config import PolicySettings
+    from cluster.settings.models import PolicySettings
     from rl.policies.classical import ReorderPoint
     from rl.train import TrialUpdate, train_policies
 

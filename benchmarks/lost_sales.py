@@ -19,8 +19,8 @@ import numpy as np
 
 from benchmarks.frame import make_parser, make_target, report
 from benchmarks.instances import INSTANCE_SETTINGS, make_job, orders_of, train
-from cluster.artifacts import digest_of
 from cluster.config import RuntimeSettings
+from cluster.manifest import digest_of
 from cluster.progress import track
 from cluster.runtime import connect
 from cluster.settings.models import PolicySettings

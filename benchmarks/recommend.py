@@ -21,9 +21,9 @@ from benchmarks.frame import make_parser, make_target, report
 from benchmarks.recommend_cases import CASES, PROTOCOLS, Case, load_case, load_file
 from benchmarks.recommend_kept import KeptNetworks
 from benchmarks.recommend_rows import SIMPLE, simple_models
-from cluster.artifacts import digest_of
 from cluster.config import Settings, load_settings
 from cluster.errors import RestockError
+from cluster.manifest import digest_of
 from cluster.settings.models import RecommenderSettings
 from recsys.holdout import Holdout
 from recsys.interactions import IntArray, RowArray

@@ -18,8 +18,8 @@ from benchmarks.frame import make_parser, report
 from benchmarks.panels import CONFIGS, ReplayInput, check_arguments, load_dataset_input, load_table_input
 from benchmarks.replay_report import make_facts, make_outcome, make_rows, make_targets
 from benchmarks.rolling_study import RollingStudy
-from cluster.artifacts import code_digest, digest_of
 from cluster.errors import DataError, RestockError
+from cluster.manifest import code_digest, digest_of
 from cluster.progress import stage
 from cluster.runtime import set_environment
 from rl.rolling import RollingPlan, plan_rolling

@@ -13,10 +13,11 @@ import numpy as np
 import polars as pl
 import torch
 
-from cluster.artifacts import open_store, publish_model, slug_of
+from cluster.artifacts import open_store, publish_model
 from cluster.config import Settings, load_settings
 from cluster.dataset import Dataset, load_dataset, open_dataset
 from cluster.errors import ConfigError
+from cluster.manifest import slug_of
 from cluster.shards import run_here
 from forecasting.team_fit import fit_team
 from recsys.cli import save_all

@@ -5,105 +5,31 @@
     ROOT/<name>/v0001/manifest.json, <files of the model>
     ROOT/<name>/aliases.json        {"champion": "v0001", "challenger": "v0002", "promotions": [...]}
 
-``name`` says what the model is for: ``forecaster``, ``recommender``, ``policy/<category>``. A version appears in one
-rename when it is complete and never changes after; an alias moves in one rename too, under the model's lock
-(``cluster.promotions``). ``cluster.pruning`` deletes what nothing needs.
+``name`` says what the model is for: ``forecaster``, ``recommender``, ``policy/<category>``. A version appears when it
+is complete and never changes after; an alias moves in one step (``cluster.promotions``). ``cluster.pruning`` deletes
+what nothing needs. What makes both atomic, on a disk and in an object store, is :mod:`cluster.storage`.
 """
 
-import hashlib
-import json
-import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
-from functools import cache
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from cluster.config import Settings
 from cluster.errors import ArtifactError, StaleInputError
-from cluster.promotions import (
-    Alias,
-    Promotion,
-    champions_before,
-    check_expected,
-    locked,
-    move_alias,
-    read_aliases,
-    read_promotions,
-)
+from cluster.manifest import Manifest, make_manifest
+from cluster.promotions import Alias, Aliases, Promotion, champions_before, check_expected, make_move, read_aliases
+from cluster.storage import Storage, new_draft, open_storage
 from cluster.tracking import tell_mlflow
 
 _VERSION = re.compile(r"v(\d{4,})")
-_PACKAGES = ("cluster", "forecasting", "recsys", "rl", "serve", "restock")
-
-
-class Manifest(BaseModel):
-    """What a stored model is, where it came from and how good it was.
-
-    ``trained_until_on`` is the first day that the model has **not** seen: it may decide from that day on.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    kind: str
-    created_at: datetime
-    seed: int
-    trained_until_on: date
-    config: dict[str, Any]
-    config_digest: str
-    data_digest: str
-    code_digest: str
-    metrics: dict[str, Any]
-    schema_version: int = 1
-
-
-def digest_of(value: Any) -> str:
-    """Short stable digest of anything JSON can write; dates are written as ISO strings."""
-    text = json.dumps(value, sort_keys=True, default=str, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@cache
-def code_digest() -> str:
-    """Digest of Restock's own source files, as installed."""
-    root = Path(__file__).resolve().parent.parent
-    total = hashlib.sha256()
-    for package in _PACKAGES:
-        for path in sorted((root / package).rglob("*.py")):
-            total.update(path.relative_to(root).as_posix().encode())
-            total.update(path.read_bytes())
-    return total.hexdigest()[:16]
-
-
-def make_manifest(
-    name: str,
-    *,
-    kind: str,
-    seed: int,
-    trained_until_on: date,
-    config: dict[str, Any],
-    data_digest: str,
-    metrics: dict[str, Any],
-) -> Manifest:
-    """Manifest of a model made now by this code."""
-    return Manifest(
-        name=name,
-        kind=kind,
-        created_at=datetime.now(UTC),
-        seed=seed,
-        trained_until_on=trained_until_on,
-        config=config,
-        config_digest=digest_of(config),
-        data_digest=data_digest,
-        code_digest=code_digest(),
-        metrics=metrics,
-    )
+_MODELS = "models"
+_MANIFEST = "manifest.json"
 
 
 class StoredVersion:
@@ -120,7 +46,7 @@ class StoredVersion:
 
 
 class ArtifactStore:
-    """Reads and writes versions below ``root``; the folder is made on the first write.
+    """Reads and writes versions in a storage.
 
     Parameters
     ----------
@@ -128,37 +54,34 @@ class ArtifactStore:
         Called with a model's name after one of its aliases has moved.
     """
 
-    def __init__(self, root: Path, *, on_move: Callable[[str], object] = lambda name: None) -> None:
-        self.root = root
+    def __init__(self, storage: Storage, *, on_move: Callable[[str], object] = lambda name: None) -> None:
+        self.storage = storage
         self._on_move = on_move
+
+    @property
+    def root(self) -> Path:
+        """Where versions lie on this machine."""
+        return self.storage.folder
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
-        """Yield an empty folder beside the store's own; drop it unless :meth:`publish` took it."""
-        self._folder(name).mkdir(parents=True, exist_ok=True)
-        draft = self._folder(name) / f".draft-{os.getpid()}-{datetime.now(UTC).timestamp():.6f}"
-        draft.mkdir()
+        """Yield an empty folder of this machine; drop it unless :meth:`publish` took it."""
+        draft = new_draft(self.root / _checked(name) / "version")
+        draft.mkdir(parents=True)
         try:
             yield draft
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
     def publish(self, draft: Path, manifest: Manifest) -> StoredVersion:
-        """Turn a draft into the next version of ``manifest.name``, in one rename."""
-        (draft / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n")
-        numbers = [int(version[1:]) for version in self.versions(manifest.name)]
-        number = max(numbers, default=0) + 1
-        while True:
-            target = self._folder(manifest.name) / f"v{number:04d}"
-            try:
-                draft.rename(target)
-            except OSError:
-                # Somebody else published this number between the listing and the rename.
-                if not target.exists():
-                    raise
-                number += 1
-            else:
-                return StoredVersion(target, manifest)
+        """Turn a draft into the next version of ``manifest.name``, whole or not at all."""
+        (draft / _MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
+        name = _checked(manifest.name)
+        number = max((int(version[1:]) for version in self.versions(name)), default=0) + 1
+        # Somebody else may publish a number between the listing and our turn.
+        while not self.storage.publish(draft, f"{name}/v{number:04d}"):
+            number += 1
+        return StoredVersion(self.root / name / f"v{number:04d}", manifest)
 
     def replace(self, name: str, version: str, *, write: Callable[[Path], None]) -> None:
         """Put other files in the place of a version's, under its manifest: for data that must not be kept.
@@ -169,48 +92,39 @@ class ArtifactStore:
             Writes the files into an empty folder; it may still read the old ones.
         """
         stored = self.load(name, version)
-        with self.writing(name) as draft, self.locked(name):
+        with self.writing(name) as draft:
             write(draft)
-            shutil.copy2(stored.folder / "manifest.json", draft / "manifest.json")
-            old = draft.with_name(f"{draft.name}-old")
-            stored.folder.rename(old)
-            draft.rename(stored.folder)
-            shutil.rmtree(old)
+            shutil.copy2(stored.folder / _MANIFEST, draft / _MANIFEST)
+            self.storage.replace(draft, f"{name}/{stored.version}")
 
     def versions(self, name: str) -> list[str]:
         """Complete versions of a model, oldest first."""
-        if not self._folder(name).is_dir():
-            return []
-        found = [path.name for path in self._folder(name).iterdir() if _VERSION.fullmatch(path.name)]
+        found = [child for child in self.storage.children(_checked(name)) if _VERSION.fullmatch(child)]
         return sorted(found, key=lambda version: int(version[1:]))
 
     def names(self, prefix: str = "") -> list[str]:
         """Models that have at least one version, in order, e.g. all below ``policy/``."""
-        if not self.root.is_dir():
-            return []
-        folders = {path.parent.parent for path in self.root.glob("**/v*/manifest.json")}
-        found = sorted(folder.relative_to(self.root).as_posix() for folder in folders)
-        return [name for name in found if name.startswith(prefix)]
+        stored = (key.rpartition("/") for key in self.storage.published())
+        found = {name for name, _, version in stored if _VERSION.fullmatch(version)}
+        return sorted(name for name in found if name.startswith(prefix))
 
     def load(self, name: str, version: str = "champion") -> StoredVersion:
-        """Version of a model, by number (``v0002``) or alias.
+        """Version of a model on this machine, by number (``v0002``) or alias.
 
         Raises
         ------
         ArtifactError
             If there is none, or its manifest cannot be read.
         """
-        number = self.aliases(name).get(version, version)
-        folder = self._folder(name) / number
-        if not folder.is_dir():
-            raise ArtifactError(
-                f"no {version} of model '{name}' in {self.root}; train it with 'restock train' or name another version"
-            )
-        try:
-            manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
-        except (OSError, ValidationError) as error:
-            raise ArtifactError(f"{folder}/manifest.json cannot be read ({error}); train the model again") from error
+        number, manifest = self._find(name, version, aliases=self.aliases(name))
+        folder = self.storage.fetch(f"{name}/{number}")
+        if folder is None:
+            raise self._missing(name, version)
         return StoredVersion(folder, manifest)
+
+    def manifest(self, name: str, version: str) -> Manifest:
+        """What a version is, without its files; raises as :meth:`load`."""
+        return self._find(name, version, aliases=self.aliases(name))[1]
 
     def load_as_of(self, name: str, day: date) -> StoredVersion:
         """Champion if it has seen nothing from ``day`` on, else the newest version that has not.
@@ -227,9 +141,8 @@ class ArtifactStore:
             return self.load(name)
         champion = self.aliases(name).get("champion")
         for version in ([champion] if champion else []) + versions[::-1]:
-            stored = self.load(name, version)
-            if stored.manifest.trained_until_on <= day:
-                return stored
+            if self.manifest(name, version).trained_until_on <= day:
+                return self.load(name, version)
         raise StaleInputError(
             f"every version of model '{name}' has seen history from {day} on and would know that day's future; "
             f"run 'restock train all --until {day}', or plan for a later day"
@@ -237,11 +150,11 @@ class ArtifactStore:
 
     def aliases(self, name: str) -> dict[str, str]:
         """Which version each alias of a model points to."""
-        return read_aliases(self._folder(name))
+        return self.stored_aliases(name).current
 
     def promotions(self, name: str) -> tuple[Promotion, ...]:
         """Every move of a model's aliases, oldest first: who, when, from where, to where and why."""
-        return read_promotions(self._folder(name))
+        return self.stored_aliases(name).promotions
 
     def promote(
         self,
@@ -253,7 +166,7 @@ class ArtifactStore:
         reason: str = "",
         expected: str | None = None,
     ) -> Promotion:
-        """Point an alias at a version, given by number or by another alias, in one rename under the model's lock.
+        """Point an alias at a version, given by number or by another alias, in one step.
 
         Parameters
         ----------
@@ -269,12 +182,15 @@ class ArtifactStore:
         ConflictError
             If the alias points elsewhere than ``expected``.
         """
-        with self.locked(name) as folder:
-            check_expected(folder, alias, expected=expected)
-            number = self.load(name, version).version
-            move = move_alias(folder, alias, version=number, kind="promote", by=by, reason=reason)
-        self._on_move(name)
-        return move
+
+        def move(aliases: Aliases) -> Aliases:
+            check_expected(aliases, alias, expected=expected, name=name)
+            number, _ = self._find(name, version, aliases=aliases.current)
+            if number in aliases.pruned:
+                raise self._missing(name, version)
+            return make_move(aliases, alias, version=number, kind="promote", by=by, reason=reason)
+
+        return self._move(name, move)
 
     def roll_back(
         self, name: str, *, by: str | None = None, reason: str = "", expected: str | None = None
@@ -291,12 +207,13 @@ class ArtifactStore:
         ConflictError
             If champion points elsewhere than ``expected``.
         """
-        with self.locked(name) as folder:
-            check_expected(folder, "champion", expected=expected)
-            number = self.load(name, self.champion_before(name)).version
-            move = move_alias(folder, "champion", version=number, kind="roll_back", by=by, reason=reason)
-        self._on_move(name)
-        return move
+
+        def move(aliases: Aliases) -> Aliases:
+            check_expected(aliases, "champion", expected=expected, name=name)
+            number, _ = self._find(name, self._before(name, aliases), aliases={})
+            return make_move(aliases, "champion", version=number, kind="roll_back", by=by, reason=reason)
+
+        return self._move(name, move)
 
     def champion_before(self, name: str) -> str:
         """Version that :meth:`roll_back` goes to.
@@ -306,41 +223,76 @@ class ArtifactStore:
         ArtifactError
             If no earlier champion is still stored.
         """
-        stored = set(self.versions(name))
-        for version in champions_before(self.promotions(name)):
-            if version in stored:
-                return version
-        raise ArtifactError(
-            f"model '{name}' has no earlier champion to go back to; use 'restock models promote' with a version"
-        )
+        return self._before(name, self.stored_aliases(name))
 
-    @contextmanager
-    def locked(self, name: str) -> Iterator[Path]:
-        """Hold a model's lock and yield its folder: no alias moves and no version goes meanwhile.
+    def change_aliases(self, name: str, edit: Callable[[Aliases], Aliases]) -> Aliases:
+        """Change what is kept of a model's aliases, in one step, and return it.
 
         Raises
         ------
         ArtifactError
             If there is no such model.
         """
-        folder = self._folder(name)
-        if not folder.is_dir():
-            raise ArtifactError(f"no model '{name}' in {self.root}; 'restock models list' names what there is")
-        with locked(folder):
-            yield folder
+        if not self.versions(name):
+            raise ArtifactError(f"no model '{name}' in {self.storage.place}; 'restock models list' names what there is")
+        changed = Aliases()
 
-    def _folder(self, name: str) -> Path:
-        if not re.fullmatch(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?", name) or ".." in name:
-            raise ArtifactError(f"model name {name!r} may hold letters, digits, '_', '-', '.' and one '/'")
-        return self.root / name
+        def change(document: bytes | None) -> bytes:
+            nonlocal changed
+            changed = edit(read_aliases(document, where=self._place_of_aliases(name)))
+            return changed.to_bytes()
+
+        self.storage.change(f"{name}/aliases.json", change)
+        return changed
+
+    def _move(self, name: str, move: Callable[[Aliases], Aliases]) -> Promotion:
+        moved = self.change_aliases(name, move).promotions[-1]
+        self._on_move(name)
+        return moved
+
+    def stored_aliases(self, name: str) -> Aliases:
+        """What is kept of a model's aliases."""
+        document = self.storage.read(f"{_checked(name)}/aliases.json")
+        return read_aliases(document, where=self._place_of_aliases(name))
+
+    def _place_of_aliases(self, name: str) -> str:
+        return f"{self.storage.place}/{name}/aliases.json"
+
+    def _before(self, name: str, aliases: Aliases) -> str:
+        stored = set(self.versions(name)) - set(aliases.pruned)
+        for version in champions_before(aliases.promotions):
+            if version in stored:
+                return version
+        raise ArtifactError(
+            f"model '{name}' has no earlier champion to go back to; use 'restock models promote' with a version"
+        )
+
+    def _find(self, name: str, version: str, *, aliases: Mapping[str, str]) -> tuple[str, Manifest]:
+        """Number and manifest of a version that is named by number or alias."""
+        number = aliases.get(version, version)
+        is_number = _VERSION.fullmatch(number) is not None
+        written = self.storage.read_file(f"{_checked(name)}/{number}", _MANIFEST) if is_number else None
+        if written is None:
+            raise self._missing(name, version)
+        try:
+            return number, Manifest.model_validate_json(written)
+        except ValidationError as error:
+            where = f"{self.storage.place}/{name}/{number}/{_MANIFEST}"
+            raise ArtifactError(f"{where} cannot be read ({error}); train the model again") from error
+
+    def _missing(self, name: str, version: str) -> ArtifactError:
+        return ArtifactError(
+            f"no {version} of model '{name}' in {self.storage.place}; train it with 'restock train' or name another "
+            "version"
+        )
 
 
 def open_store(settings: Settings) -> ArtifactStore:
-    """Model store of ``settings.home``, which tells MLflow of promotions if the settings name a server."""
-    url, root = settings.tracking.mlflow_url, settings.home / "models"
+    """Model store of the settings, which tells MLflow of promotions if they name a server."""
+    url, storage = settings.tracking.mlflow_url, open_storage(settings).below(_MODELS)
     if url is None:
-        return ArtifactStore(root)
-    return ArtifactStore(root, on_move=lambda name: tell_mlflow(ArtifactStore(root), name, url=url))
+        return ArtifactStore(storage)
+    return ArtifactStore(storage, on_move=lambda name: tell_mlflow(ArtifactStore(storage), name, url=url))
 
 
 def publish_model(
@@ -353,7 +305,7 @@ def publish_model(
     metrics: dict[str, Any],
     write: Callable[[Path], None],
 ) -> StoredVersion:
-    """Store a model made now by this code as the next version of ``name`` in the store of ``settings.home``.
+    """Store a model made now by this code as the next version of ``name`` in the store of the settings.
 
     Parameters
     ----------
@@ -375,11 +327,7 @@ def publish_model(
         return store.publish(draft, manifest)
 
 
-def slug_of(text: str) -> str:
-    """Name usable as a folder and unique to the text: readable words, then a short digest.
-
-    >>> slug_of("FLUID MILK/PRODUCTS")
-    'fluid-milk-products-6dd407'
-    """
-    words = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40]
-    return f"{words}-{digest_of(text)[:6]}".lstrip("-")
+def _checked(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?", name) or ".." in name:
+        raise ArtifactError(f"model name {name!r} may hold letters, digits, '_', '-', '.' and one '/'")
+    return name

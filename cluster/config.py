@@ -39,6 +39,25 @@ class RuntimeSettings(Section):
     )
 
 
+class StorageSettings(Section):
+    """Where datasets, models and checkpoints are kept beyond the home folder."""
+
+    url: str | None = Field(
+        None,
+        pattern=r"^s3://[^/?#]+(/[^?#]*)?$",
+        description="bucket and prefix of an S3-compatible store (extra 's3'); default: home alone, on a shared volume",
+    )
+    endpoint: str | None = Field(
+        None, pattern=r"^https?://", description="server of the store, e.g. http://minio:9000; default: Amazon's"
+    )
+
+    @model_validator(mode="after")
+    def _endpoint_of_something(self) -> "StorageSettings":
+        if self.endpoint is not None and self.url is None:
+            raise ValueError("endpoint says where storage.url is: set storage.url too")
+        return self
+
+
 class TrackingSettings(Section):
     """Who else is told of models."""
 
@@ -53,6 +72,7 @@ class Settings(Section):
     home: Path = Field(Path(".restock"), description="folder of datasets, models and reports")
     seed: int = Field(0, ge=0, description="one seed for every random draw")
     runtime: RuntimeSettings = RuntimeSettings()
+    storage: StorageSettings = StorageSettings()
     data: DataSettings = DataSettings()
     split: SplitSettings = SplitSettings()
     forecast: ForecastSettings = ForecastSettings()

@@ -5,8 +5,9 @@
     HOME/datasets/NAME/current       digest of the dataset in use
                        <digest>/     see cluster.layout
 
-A load fills a draft beside the others and renames it when it is complete; ``current`` moves in a second rename. A load
-that is killed leaves a draft, which the next one removes, and the previous dataset as it was.
+A load fills a draft beside the others and publishes it when it is complete; ``current`` moves after it. A load that is
+killed leaves a draft, which the next one removes, and the previous dataset as it was. Where ``storage.url`` names an
+object store, what was published is kept there, and a machine that opens a dataset fetches it.
 """
 
 import json
@@ -36,6 +37,7 @@ from cluster.runtime import connect
 from cluster.schema import TABLES
 from cluster.shards import Runner, run_on_ray
 from cluster.split import make_split
+from cluster.storage import Storage, open_storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,14 +204,15 @@ def open_dataset(settings: Settings) -> Dataset:
     DataError
         If there is none yet.
     """
-    root = _root(settings)
-    try:
-        digest = (root / "current").read_text().strip()
-        return _read(root / digest, settings)
-    except FileNotFoundError as error:
+    storage = _storage(settings)
+    current = storage.read("current")
+    folder = None if current is None else storage.fetch(current.decode().strip())
+    if folder is None or not (folder / "dataset.json").exists():
         raise DataError(
-            f"no dataset '{settings.data.name}' in {root}; run 'restock data load' with the same --config first"
-        ) from error
+            f"no dataset '{settings.data.name}' in {storage.place}; run 'restock data load' with the same --config "
+            "first"
+        )
+    return _read(folder, settings)
 
 
 def load_dataset(settings: Settings, *, today: date | None = None, run: Runner | None = None) -> Dataset:
@@ -227,14 +230,14 @@ def load_dataset(settings: Settings, *, today: date | None = None, run: Runner |
     DataError
         If the input cannot be used. The previous dataset stays as it was.
     """
-    root = _root(settings)
-    with _drafting(root) as draft:
+    storage = _storage(settings)
+    with _drafting(storage.folder) as draft:
         found = find_input(settings.data, raw=draft / "raw", users=open_user_ids(settings))
-        if not (root / found.digest / "dataset.json").exists():
+        if storage.fetch(found.digest) is None:
             _fill(draft, found, settings, today, run)
-            _publish(draft, root / found.digest)
-        _point(root, found.digest)
-    return _read(root / found.digest, settings)
+            storage.publish(draft, found.digest)
+        storage.change("current", lambda _: f"{found.digest}\n".encode())
+    return _read(storage.folder / found.digest, settings)
 
 
 def check_tables(
@@ -250,12 +253,11 @@ def check_tables(
     if quarantine is not None and quarantine.exists():
         raise ConfigError(f"--quarantine {quarantine}: exists; name a new folder, so that reports do not mix")
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"max_quarantine_share": 1.0})})
-    root = _root(settings)
-    with _drafting(root) as draft:
+    storage = _storage(settings)
+    with _drafting(storage.folder) as draft:
         found = find_input(settings.data, raw=draft / "raw", users=open_user_ids(settings))
-        folder = root / found.digest
-        if not (folder / "dataset.json").exists():
-            folder = draft
+        folder = storage.fetch(found.digest) or draft
+        if folder == draft:
             _fill(draft, found, settings, today, run)
         if quarantine is not None and (folder / "quarantine").exists():
             shutil.copytree(folder / "quarantine", quarantine)
@@ -306,9 +308,8 @@ def _read(folder: Path, settings: Settings) -> Dataset:
     )
 
 
-def _root(settings: Settings) -> Path:
-    # Absolute: tasks on other processes write there too.
-    return (settings.home / "datasets" / settings.data.name).absolute()
+def _storage(settings: Settings) -> Storage:
+    return open_storage(settings).below(f"datasets/{settings.data.name}")
 
 
 @contextmanager
@@ -331,18 +332,3 @@ def _drafting(root: Path) -> Iterator[Path]:
         yield draft
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def _publish(draft: Path, folder: Path) -> None:
-    try:
-        draft.rename(folder)
-    except OSError:
-        # Somebody else made the same dataset meanwhile.
-        if not (folder / "dataset.json").exists():
-            raise
-
-
-def _point(root: Path, digest: str) -> None:
-    beside = root / f".current-{os.getpid()}"
-    beside.write_text(digest + "\n")
-    beside.replace(root / "current")

@@ -15,6 +15,7 @@ from cluster.checks import Check
 from cluster.config import Settings
 from cluster.errors import RestockError
 from cluster.nodes import check_nodes
+from cluster.object_storage import ObjectStorage
 from cluster.runtime import connect
 from cluster.settings.data import TableSource
 from cluster.sources.files import find_files
@@ -26,7 +27,7 @@ _LEAST_FREE_MB = 2_000
 
 def doctor(settings: Settings) -> list[Check]:
     """Try everything that a run needs; never raises for what it finds."""
-    checks = (_python, _packages, _home, _disk, _ray, _gpu, _sources)
+    checks = (_python, _packages, _home, _storage, _disk, _ray, _gpu, _sources)
     return [check for one in checks for check in _attempt(one, settings)]
 
 
@@ -82,6 +83,18 @@ def _home(settings: Settings) -> list[Check]:
         step = "set home to a folder that can be written, e.g. --set home=/data/restock"
         return [Check(name="home folder", state="failed", found=f"{home}: {error.strerror}", next_step=step)]
     return [Check(name="home folder", state="passed", found=str(home))]
+
+
+def _storage(settings: Settings) -> list[Check]:
+    if settings.storage.url is None:
+        return [Check(name="storage", state="passed", found="the home folder")]
+    storage = ObjectStorage(folder=settings.home, url=settings.storage.url, endpoint=settings.storage.endpoint)
+    try:
+        storage.check()
+    except RestockError as error:
+        found, _, step = str(error).partition("; ")
+        return [Check(name="storage", state="failed", found=found, next_step=step)]
+    return [Check(name="storage", state="passed", found=f"{storage.place}: written, conditions are kept")]
 
 
 def _disk(settings: Settings) -> list[Check]:

@@ -12,7 +12,8 @@
     │   ├── InfeasibleOrderError      5    422   constraints that no order quantity satisfies
     │   └── StaleInputError           5    409   a snapshot or model of the wrong date
     ├── ConflictError                 6    409   somebody else changed it first
-    └── NotAllowedError               7    403   the caller may not do this
+    ├── NotAllowedError               7    403   the caller may not do this
+    └── StorageError                  8    503   an object store that refuses or does not answer
 
 Tracebacks are for bugs: the command line prints the message of a ``RestockError`` and exits with its code, the service
 answers it as problem details (RFC 9457).
@@ -100,3 +101,11 @@ class NotAllowedError(RestockError):
     exit_code = 7
     http_status = 403
     title = "Not allowed"
+
+
+class StorageError(RestockError):
+    """An object store that refuses or does not answer."""
+
+    exit_code = 8
+    http_status = 503
+    title = "Storage not available"

@@ -9,11 +9,11 @@ from typing import Final
 
 import polars as pl
 
-from cluster.artifacts import digest_of
 from cluster.cleaning import merge_rows
 from cluster.errors import DataError, QualityError
 from cluster.history import History, find_history, make_holidays
 from cluster.layout import quarantine_rows, read_context, read_frame, write_table
+from cluster.manifest import digest_of
 from cluster.panel import FloatArray
 from cluster.privacy import UserIds
 from cluster.progress import stage, track

@@ -15,9 +15,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-from cluster.artifacts import code_digest
 from cluster.checks import Check
 from cluster.config import Settings
+from cluster.manifest import code_digest
 
 _PACKAGES: Final = ("ray", "torch", "numpy", "pandas", "pyarrow", "polars", "pydantic")
 """What travels between nodes as pickles, or decides what is computed."""
@@ -91,7 +91,13 @@ def _check_node(node: dict[str, Any], *, settings: Settings, folder: Path, nonce
     asked_s = time.time()
     try:
         report: NodeReport = ray.get(
-            task.remote(str(folder), node["NodeID"], with_gpus=resources.get("GPU", 0) > 0), timeout=_TIMEOUT_S
+            task.remote(
+                str(folder),
+                node["NodeID"],
+                with_gpus=resources.get("GPU", 0) > 0,
+                has_own_home=settings.storage.url is not None,
+            ),
+            timeout=_TIMEOUT_S,
         )
     except ray.exceptions.RayError as error:
         step = "look at the node's worker logs; without the same image it cannot even start a task"
@@ -102,7 +108,7 @@ def _check_node(node: dict[str, Any], *, settings: Settings, folder: Path, nonce
     wrong = judge_node(
         report,
         ours=report_here(),
-        nonce=nonce,
+        nonce=None if settings.storage.url is not None else nonce,
         is_written=received == node["NodeID"],
         between_s=(asked_s, answered_s),
         num_gpus=resources.get("GPU", 0),
@@ -110,7 +116,7 @@ def _check_node(node: dict[str, Any], *, settings: Settings, folder: Path, nonce
     )
     found = f"{report.host}: {offers}{''.join(f', {gpu}' for gpu in report.gpus)}, Ray {report.packages['ray']}"
     if not wrong:
-        return Check(name=name, state="passed", found=f"{found}; home read and written")
+        return Check(name=name, state="passed", found=f"{found}; home written")
     steps = "; ".join(step for _, step in wrong)
     return Check(name=name, state="failed", found=f"{found}; {'; '.join(text for text, _ in wrong)}", next_step=steps)
 
@@ -119,7 +125,7 @@ def judge_node(
     report: NodeReport,
     *,
     ours: NodeReport,
-    nonce: str,
+    nonce: str | None,
     is_written: bool,
     between_s: tuple[float, float],
     num_gpus: float,
@@ -130,7 +136,7 @@ def judge_node(
     Parameters
     ----------
     nonce
-        What the node should have read in the home folder.
+        What the node should have read in the home folder; None where each has one of its own, before an object store.
     is_written
         Whether what it wrote there has arrived here.
     between_s
@@ -151,7 +157,9 @@ def judge_node(
         wrong.append((", ".join(differing), "start every node from one image"))
     if report.code != ours.code:
         wrong.append((f"other code of Restock ({report.code}, here {ours.code})", "install the same version there"))
-    if report.read != nonce:
+    if nonce is None:
+        wrong += [(f"home cannot be written: {report.wrote}", "give its user write access")] if report.wrote else []
+    elif report.read != nonce:
         wrong.append((f"home: {report.read}", _home_step(is_shared)))
     elif not is_written:
         wrong.append((f"home cannot be written: {report.wrote or 'nothing arrived'}", "give its user write access"))
@@ -170,12 +178,16 @@ def judge_node(
     return wrong
 
 
-def report_node(folder: str, node_id: str, *, with_gpus: bool) -> NodeReport:
+def report_node(folder: str, node_id: str, *, with_gpus: bool, has_own_home: bool) -> NodeReport:
     """Report of the node that this runs on, after reading and writing in the folder."""
     place = Path(folder)
     read, wrote = _read(place / "asked"), ""
     try:
+        if has_own_home:
+            place.mkdir(parents=True, exist_ok=True)
         (place / node_id).write_text(node_id)
+        if has_own_home:
+            shutil.rmtree(place)
     except OSError as error:
         wrote = str(error.strerror)
     return _report(read=read, wrote=wrote, gpus=_gpus() if with_gpus else ())

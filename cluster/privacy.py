@@ -13,6 +13,8 @@ under it are known by it alone: ``RESTOCK_RETIRED_USER_KEYS`` (with spaces betwe
     HOME/privacy/user.key     32 random bytes, readable by its owner only
                  retired/     keys that were replaced
                  forgotten    one line per user who asked to be forgotten: a hash of the hash, found nowhere else
+
+Where ``storage.url`` names an object store, ``forgotten`` is kept there, and keys are those of the environment.
 """
 
 import hashlib
@@ -27,9 +29,11 @@ import polars as pl
 
 from cluster.config import Settings
 from cluster.errors import ConfigError
+from cluster.storage import open_storage
 
 KEY_VARIABLE: Final = "RESTOCK_USER_KEY"
 RETIRED_VARIABLE: Final = "RESTOCK_RETIRED_USER_KEYS"
+_FORGOTTEN: Final = "privacy/forgotten"
 _MIN_KEY: Final = 16
 _HASH_CHARACTERS: Final = 32
 
@@ -95,9 +99,10 @@ def open_user_ids(settings: Settings) -> UserIds:
     Raises
     ------
     ConfigError
-        If the key of the environment is too short, or that of the home folder cannot be read or made.
+        If the key of the environment is too short, or that of the home folder cannot be read or made; or if there is
+        none in the environment and ``storage.url`` names an object store, which keeps no keys.
     """
-    forgotten = frozenset(_read_lines(_folder(settings) / "forgotten"))
+    forgotten = frozenset((open_storage(settings).read(_FORGOTTEN) or b"").decode().split())
     if settings.data.user_ids == "plain":
         return UserIds(key=b"", forgotten=forgotten)
     given = os.environ.get(KEY_VARIABLE)
@@ -108,6 +113,11 @@ def open_user_ids(settings: Settings) -> UserIds:
             )
         retired = tuple(text.encode() for text in os.environ.get(RETIRED_VARIABLE, "").split())
         return UserIds(key=given.encode(), forgotten=forgotten, retired=retired)
+    if settings.storage.url is not None:
+        raise ConfigError(
+            f"storage.url is set, so that machines have homes of their own, and a key of one home would be none of the "
+            f"others'; set {KEY_VARIABLE} on all of them, or data.user_ids=plain"
+        )
     retired = tuple(path.read_bytes() for path in sorted((_folder(settings) / "retired").glob("*.key")))
     return UserIds(key=_key_of(_folder(settings) / "user.key"), forgotten=forgotten, retired=retired)
 
@@ -141,20 +151,16 @@ def rotate_key(settings: Settings) -> None:
 
 def mark_forgotten(settings: Settings, hashed_id: str) -> None:
     """Remember that a user is to be read as a guest from now on, without remembering who it is."""
-    path = _folder(settings) / "forgotten"
-    marks = {*_read_lines(path), open_user_ids(settings).mark_of(hashed_id)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(f".{os.getpid()}")
-    beside.write_text("".join(f"{mark}\n" for mark in sorted(marks)))
-    beside.replace(path)
+    mark = open_user_ids(settings).mark_of(hashed_id)
+
+    def add(document: bytes | None) -> bytes:
+        return "".join(f"{one}\n" for one in sorted({*(document or b"").decode().split(), mark})).encode()
+
+    open_storage(settings).change(_FORGOTTEN, add)
 
 
 def _folder(settings: Settings) -> Path:
     return settings.home / "privacy"
-
-
-def _read_lines(path: Path) -> list[str]:
-    return path.read_text().split() if path.exists() else []
 
 
 def _key_of(path: Path) -> bytes:

@@ -1,22 +1,12 @@
-"""Which version an alias points to, who moved it there and why: one file per model, changed under one lock.
+"""Which version an alias points to, who moved it there and why: one document per model, changed in one step.
 
-::
-
-    ROOT/<name>/aliases.json   {"champion": "v0002", "challenger": "v0003", "promotions": [...]}
-    ROOT/<name>/.lock          locked while the file above changes or versions go
-
-Aliases and their history are one file, so that a single rename changes both: after a crash neither is ahead of the
-other. The lock is ``flock``; on NFS the kernel turns it into a lock of the server, so that processes of several
-machines exclude each other too.
+Aliases and their history are one document, so that both change at once: after a crash neither is ahead of the other.
+Versions that are about to be deleted are named in it too, so that nobody promotes one meanwhile.
 """
 
-import fcntl
 import getpass
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -24,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cluster.errors import ArtifactError, ConflictError
 
 Alias = Literal["champion", "challenger"]
-_FILE = "aliases.json"
 
 
 class Promotion(BaseModel):
@@ -41,75 +30,79 @@ class Promotion(BaseModel):
     reason: str
 
 
-class _Aliases(BaseModel):
-    """The file: what each alias points to, and every move in the order it was made."""
+class Aliases(BaseModel):
+    """The document: what each alias points to, every move in the order it was made, and versions that are deleted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     champion: str | None = None
     challenger: str | None = None
     promotions: tuple[Promotion, ...] = ()
+    pruned: tuple[str, ...] = ()
 
     @property
     def current(self) -> dict[str, str]:
+        """Which version each alias points to."""
         named = {"champion": self.champion, "challenger": self.challenger}
         return {alias: version for alias, version in named.items() if version is not None}
 
-    def moved(self, promotion: Promotion) -> "_Aliases":
+    def moved(self, promotion: Promotion) -> "Aliases":
+        """With one more move."""
         return self.model_copy(update={promotion.alias: promotion.version, "promotions": (*self.promotions, promotion)})
 
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a model's folder: nobody else moves its aliases or deletes its versions meanwhile."""
-    with (folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    def to_bytes(self) -> bytes:
+        """As :func:`read_aliases` reads it."""
+        return self.model_dump_json(indent=2).encode() + b"\n"
 
 
-def read_aliases(folder: Path) -> dict[str, str]:
-    """Which version each alias of the model in ``folder`` points to."""
-    return _read(folder).current
+def read_aliases(document: bytes | None, *, where: str) -> Aliases:
+    """Aliases of a model as they are stored at ``where``; of one that has none yet, if there is no document.
+
+    Raises
+    ------
+    ArtifactError
+        If the document is damaged.
+    """
+    if document is None:
+        return Aliases()
+    try:
+        return Aliases.model_validate_json(document)
+    except ValidationError as error:
+        raise ArtifactError(
+            f"{where} cannot be read ({error}); restore it from a backup, or delete it and promote a version again"
+        ) from error
 
 
-def read_promotions(folder: Path) -> tuple[Promotion, ...]:
-    """Every move of the model's aliases, oldest first."""
-    return _read(folder).promotions
-
-
-def move_alias(
-    folder: Path,
+def make_move(
+    aliases: Aliases,
     alias: Alias,
     *,
     version: str,
     kind: Literal["promote", "roll_back"],
     by: str | None,
     reason: str,
-) -> Promotion:
-    """Point an alias at a version and keep who did it, when and why, in one rename; call it with the lock held.
+) -> Aliases:
+    """With an alias at another version, and who moved it, when and why.
 
     Parameters
     ----------
     by
         Who; None is the user of this process.
     """
-    aliases = _read(folder)
-    promotion = Promotion(
-        alias=alias,
-        version=version,
-        previous=aliases.current.get(alias),
-        kind=kind,
-        by=by or _this_user(),
-        at=datetime.now(UTC),
-        reason=reason,
+    return aliases.moved(
+        Promotion(
+            alias=alias,
+            version=version,
+            previous=aliases.current.get(alias),
+            kind=kind,
+            by=by or _this_user(),
+            at=datetime.now(UTC),
+            reason=reason,
+        )
     )
-    beside = folder / f"{_FILE}.{os.getpid()}.tmp"
-    beside.write_text(aliases.moved(promotion).model_dump_json(indent=2) + "\n")
-    beside.replace(folder / _FILE)
-    return promotion
 
 
-def check_expected(folder: Path, alias: Alias, *, expected: str | None) -> None:
+def check_expected(aliases: Aliases, alias: Alias, *, expected: str | None, name: str) -> None:
     """Refuse to move an alias that is not where the caller saw it; None expects nothing.
 
     Raises
@@ -117,10 +110,10 @@ def check_expected(folder: Path, alias: Alias, *, expected: str | None) -> None:
     ConflictError
         If somebody else has moved it.
     """
-    found = read_aliases(folder).get(alias)
+    found = aliases.current.get(alias)
     if expected is not None and found != expected:
         raise ConflictError(
-            f"{alias} of {folder.name} is {found or 'not set'}, not {expected}: somebody else moved it; look again "
+            f"{alias} of {name} is {found or 'not set'}, not {expected}: somebody else moved it; look again "
             "with 'restock models list' and repeat if it is still wanted"
         )
 
@@ -143,18 +136,6 @@ def champions_before(promotions: tuple[Promotion, ...]) -> list[str]:
                 steps.pop()
     earlier = [version for version in steps[::-1] if version != (steps[-1] if steps else None)]
     return list(dict.fromkeys(earlier))
-
-
-def _read(folder: Path) -> _Aliases:
-    path = folder / _FILE
-    try:
-        return _Aliases.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return _Aliases()
-    except (OSError, ValidationError) as error:
-        raise ArtifactError(
-            f"{path} cannot be read ({error}); restore it from a backup, or delete it and promote a version again"
-        ) from error
 
 
 def _this_user() -> str:

@@ -20,12 +20,14 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2.api.callback import UserCallback
 
 from cluster.curves import open_curves
+from cluster.storage import Storage
 
 Row = dict[str, Any]
 State = dict[str, Any]
 
 CURVES_FOLDER = "curves"
 """Below the home folder, beside ``runs``."""
+_RUNS = "runs"
 _MAX_FAILURES = 2
 _POLL_S = 0.2
 _STATE_FILE = "state.pt"
@@ -38,7 +40,8 @@ def fit_resumable(
     inputs: dict[str, Any],
     datasets: Mapping[str, "ray.data.Dataset"],
     scaling: ScalingConfig,
-    folder: Path,
+    storage: Storage,
+    run: str,
     on_row: Callable[[Row], None],
 ) -> State:
     """Run a worker loop to its end and return its last state; call within :func:`cluster.runtime.connect`.
@@ -49,14 +52,15 @@ def fit_resumable(
         Loop of every worker, and what it is given.
     datasets
         Streamed to the workers in equal shares and a fixed order: the same seed gives the same weights.
-    folder
-        Of this run and no other: a run that was killed goes on from the checkpoint in it. Removed at the end.
-        Its learning curves stay in ``../../curves/<name of the folder>``, for TensorBoard.
+    storage, run
+        Checkpoints lie in ``runs/<run>`` of this storage: one that was killed goes on from them, on whatever nodes
+        there are then. Removed at the end. Its learning curves stay in ``curves/<run>``, for TensorBoard.
     on_row
         Called in this process with every reported row.
     """
-    folder = folder.resolve()
-    curves_folder = folder.parent.parent / CURVES_FOLDER / folder.name
+    folder = (storage.folder / _RUNS / run).resolve()
+    curves_folder = storage.folder.resolve() / CURVES_FOLDER / run
+    kept, filesystem = storage.for_ray(_RUNS)
     if not folder.exists():
         shutil.rmtree(curves_folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,8 +71,9 @@ def fit_resumable(
         datasets=dict(datasets),
         dataset_config=_ordered(),
         run_config=RunConfig(
-            name=folder.name,
-            storage_path=str(folder.parent),
+            name=run,
+            storage_path=kept,
+            storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=_MAX_FAILURES),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             callbacks=[_WriteRows(folder / _ROWS_FILE)],
@@ -83,7 +88,7 @@ def fit_resumable(
         result = _fit_and_follow(trainer, rows=folder / _ROWS_FILE, on_row=follow)
     with result.checkpoint.as_directory() as checkpoint:
         state: State = torch.load(Path(checkpoint) / _STATE_FILE, weights_only=True, map_location="cpu")
-    shutil.rmtree(folder, ignore_errors=True)
+    storage.remove(f"{_RUNS}/{run}")
     return state
 
 

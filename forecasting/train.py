@@ -17,10 +17,11 @@ import torch
 from ray.train import ScalingConfig
 from ray.train.torch import get_device, prepare_model
 
-from cluster.artifacts import digest_of
 from cluster.config import Settings
+from cluster.manifest import digest_of
 from cluster.panel import DemandPanel
 from cluster.settings.models import ForecastSettings
+from cluster.storage import open_storage
 from cluster.training import fit_resumable, report_pass, restore_state
 from forecasting.features import SeriesFeatures
 from forecasting.fitting import Fitting
@@ -95,7 +96,8 @@ def fit_and_hold_out(
         },
         datasets={"series": _dataset(table, shared=start.shared)},
         scaling=_scaling(settings.forecast, num_series=panel.num_series),
-        folder=settings.home / "runs" / f"forecaster-{_run_digest(table, start=start)}",
+        storage=open_storage(settings),
+        run=f"forecaster-{_run_digest(table, start=start)}",
         on_row=lambda row: on_epoch(EpochRow(**row)),
     )
     history = [EpochRow(**row) for row in state["history"]]

@@ -18,9 +18,10 @@ import torch
 from ray.train import ScalingConfig
 from ray.train.torch import get_device, prepare_model
 
-from cluster.artifacts import digest_of
 from cluster.config import Settings
+from cluster.manifest import digest_of
 from cluster.settings.models import RecommenderSettings
+from cluster.storage import open_storage
 from cluster.training import fit_resumable, report_pass, restore_state
 from recsys.holdout import Holdout, hold_out_last_basket
 from recsys.interactions import IntArray, Interactions, ItemAttributes
@@ -98,7 +99,8 @@ def _run(job: "_Job", *, tables: dict[str, pa.Table], settings: Settings, on_epo
         inputs={"job": job},
         datasets={name: _dataset(table, options=job.options[name]) for name, table in tables.items()},
         scaling=_scaling(settings.recommender),
-        folder=settings.home / "runs" / f"recommender-{_run_digest(tables, start=job.start, settings=settings)}",
+        storage=open_storage(settings),
+        run=f"recommender-{_run_digest(tables, start=job.start, settings=settings)}",
         on_row=on_epoch,
     )
 

@@ -20,6 +20,7 @@ from cluster.errors import DataError
 from cluster.layout import write_table
 from cluster.privacy import mark_forgotten, open_user_ids
 from cluster.schema import Col
+from cluster.storage import Storage, open_storage
 from recsys.insight import FOLDER, Insight, fit_insight
 from recsys.models.blend import Blend
 from recsys.models.sequence import SequenceModel
@@ -51,7 +52,10 @@ def forget_user(settings: Settings, user_id: str, *, num_elsewhere: int = 0) -> 
         If nothing that is stored knows the user.
     """
     hashed = open_user_ids(settings).hash_id(user_id)
-    orders, rows = _forget_in_tables(settings.home, hashed)
+    storage = open_storage(settings)
+    for key in storage.published():
+        storage.fetch(key)
+    orders, rows = _forget_in_tables(storage, hashed)
     refitted = _forget_in_recommenders(settings, hashed)
     if not orders and not rows and not refitted and not num_elsewhere:
         raise DataError(f"no dataset and no model below {settings.home} knows this user; check the id and the key")
@@ -76,10 +80,11 @@ def without_user(recommender: Recommender, hashed_id: str) -> Recommender:
     )
 
 
-def _forget_in_tables(home: Path, hashed: str) -> tuple[int, int]:
+def _forget_in_tables(storage: Storage, hashed: str) -> tuple[int, int]:
     """Rows changed and rows dropped in every Parquet file with a column of users, recommenders' own files aside."""
     changed, dropped = 0, 0
-    for path in sorted(home.rglob("*.parquet")):
+    changed_paths = []
+    for path in sorted(storage.folder.rglob("*.parquet")):
         if path.name == "histories.parquet" or Col.USER_ID not in pq.read_schema(path).names:
             continue
         table = pq.read_table(path, partitioning=None)
@@ -97,6 +102,10 @@ def _forget_in_tables(home: Path, hashed: str) -> tuple[int, int]:
         beside = path.with_name(f".{path.name}.new")
         write_table(kept.replace_schema_metadata(table.schema.metadata), beside)
         beside.replace(path)
+        changed_paths.append(path)
+    for key in storage.published():
+        if any(path.is_relative_to(storage.folder / key) for path in changed_paths):
+            storage.save(key)
     return changed, dropped
 
 

@@ -147,7 +147,7 @@ def _used_by_runs(settings: Settings) -> dict[str, set[str]]:
 def _names(store: ArtifactStore, prefix: str | None) -> list[str]:
     names = store.names(prefix or "")
     if not names:
-        raise ArtifactError(f"no model {prefix or ''} in {store.root}; train one with 'restock train'")
+        raise ArtifactError(f"no model {prefix or ''} in {store.storage.place}; train one with 'restock train'")
     return names
 
 
@@ -157,7 +157,7 @@ def _version_rows(store: ArtifactStore, name: str) -> list[dict[str, Any]]:
         pointing.setdefault(version, []).append(alias)
     rows = []
     for version in store.versions(name):
-        manifest = store.load(name, version).manifest
+        manifest = store.manifest(name, version)
         rows.append(
             {
                 "name": name,

@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from cluster.artifacts import ArtifactStore, StoredVersion, open_store, slug_of
+from cluster.artifacts import ArtifactStore, StoredVersion, open_store
 from cluster.config import Settings
 from cluster.dataset import Dataset
 from cluster.errors import DataError, RestockError
+from cluster.manifest import slug_of
 from cluster.panel import DemandPanel
 from forecasting.drift import input_drift, promises_kept
 from forecasting.team import ServedForecaster, load_forecaster, network_of

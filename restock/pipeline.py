@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from cluster.artifacts import code_digest, digest_of
 from cluster.config import Settings
 from cluster.dataset import Dataset, load_dataset
 from cluster.feature_store import publish_features
+from cluster.manifest import code_digest, digest_of
 from cluster.progress import stage
 from cluster.runtime import connect
 from cluster.schema import Col

@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.announce import announce
-from cluster.artifacts import ArtifactStore, open_store, slug_of
+from cluster.artifacts import ArtifactStore, open_store
 from cluster.config import Settings
 from cluster.dataset import Dataset
+from cluster.manifest import slug_of
 from cluster.panel import DemandPanel, IntArray, StrArray
 from cluster.sources.files import read_table
 from forecasting.explain import driver_phrases

@@ -9,14 +9,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from cluster.artifacts import ArtifactStore, StoredVersion, code_digest, open_store, publish_model, slug_of
+from cluster.artifacts import ArtifactStore, StoredVersion, open_store, publish_model
 from cluster.config import Settings
 from cluster.dataset import Dataset
 from cluster.errors import DataError
+from cluster.manifest import code_digest, slug_of
 from cluster.panel import DemandPanel
 from cluster.progress import stage
 from cluster.schema import Col
 from cluster.split import Split, make_split
+from cluster.storage import open_storage
 from forecasting.learning_curve import EpochRow
 from forecasting.team import ServedForecaster, load_forecaster, training_facts
 from forecasting.train import fit_served
@@ -195,9 +197,11 @@ def train_policies(bench: Workbench, forecasters: Forecasters, *, resume: bool) 
         Keep trials that an earlier run with the same inputs has finished or begun; else begin all anew.
     """
     split, panel, settings = bench.split, bench.panel, bench.settings
-    run_folder = settings.home / "runs" / "policies"
+    storage = open_storage(settings).below("runs/policies")
     if not resume:
-        shutil.rmtree(run_folder, ignore_errors=True)
+        shutil.rmtree(storage.folder, ignore_errors=True)
+        for key in storage.published():
+            storage.remove(key)
     terms, assumed = make_supply_terms(
         bench.dataset.table("supply_terms"), panel=panel.until(split.policy), settings=settings
     )
@@ -210,7 +214,7 @@ def train_policies(bench: Workbench, forecasters: Forecasters, *, resume: bool) 
             windows,
             category_ids_S=panel.index.category_ids_S,
             settings=settings,
-            run_folder=run_folder,
+            storage=storage,
             on_progress=follow,
         )
     _publish_policies(bench, study)

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cluster.artifacts import code_digest, digest_of, slug_of
 from cluster.config import Settings
 from cluster.errors import ArtifactError, ConfigError
+from cluster.manifest import code_digest, digest_of, slug_of
 from cluster.settings.models import PolicySettings
+from cluster.storage import Storage
 from rl.draws import add_copies
 from rl.evaluate import replay
 from rl.observation import anchored_grid
@@ -92,7 +93,15 @@ class TrainedPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialJob:
-    """What one trial needs. ``folder`` keeps its checkpoint while it runs and its result after."""
+    """What one trial needs.
+
+    Parameters
+    ----------
+    folder
+        Keeps its checkpoint while it runs and its result after.
+    storage
+        Keeps that folder, under its name, where machines do not share it; None: they do.
+    """
 
     category: str
     algorithm: str
@@ -103,6 +112,7 @@ class TrialJob:
     validation: "EnvData"
     lesson: "Lesson"
     folder: Path
+    storage: Storage | None = None
 
     @property
     def key(self) -> str:
@@ -113,6 +123,16 @@ class TrialJob:
     def budget_steps(self) -> int:
         """Series-periods that the trial may simulate."""
         return int(getattr(self.settings, f"budget_steps_{self.algorithm}"))
+
+    def fetch(self) -> None:
+        """Bring what the trial has left elsewhere to this machine's folder."""
+        if self.storage is not None:
+            self.storage.fetch(self.key)
+
+    def save(self) -> None:
+        """Let the trial go on from this machine's folder elsewhere."""
+        if self.storage is not None:
+            self.storage.save(self.key)
 
     def digest(self) -> str:
         """Digest of everything that decides the result."""
@@ -130,6 +150,7 @@ def make_jobs(
     scenarios_validation: Mapping[str, ReplayScenario],
     heuristics: Mapping[str, Mapping[str, Policy]],
     store_folder: Path,
+    storage: Storage | None = None,
 ) -> list[TrialJob]:
     """Trials of every category and algorithm.
 
@@ -167,6 +188,7 @@ def make_jobs(
                 validation=data[1],
                 lesson=lesson,
                 folder=store_folder / f"{slug_of(category)}-{algorithm}",
+                storage=storage,
             )
             for algorithm in settings.policy.algorithms
         ]
@@ -199,6 +221,7 @@ def _fitted(settings: PolicySettings, scenario: ReplayScenario) -> PolicySetting
 
 def is_finished(job: TrialJob) -> bool:
     """Whether the folder holds the result of exactly this trial."""
+    job.fetch()
     return (job.folder / RESULT_FILE).is_file() and _recorded_digest(job.folder) == job.digest()
 
 
@@ -209,6 +232,7 @@ def prepare_folder(job: TrialJob) -> None:
         shutil.rmtree(job.folder, ignore_errors=True)
         job.folder.mkdir(parents=True)
         (job.folder / _DIGEST_FILE).write_text(digest)
+        job.save()
 
 
 def write_result(job: TrialJob, policy: ExportedPolicy, *, facts: Mapping[str, Any]) -> None:
@@ -217,6 +241,7 @@ def write_result(job: TrialJob, policy: ExportedPolicy, *, facts: Mapping[str, A
     beside = job.folder / f".{RESULT_FILE}.tmp"
     beside.write_text(json.dumps({"teacher": job.teacher, **facts}, indent=2) + "\n")
     beside.replace(job.folder / RESULT_FILE)
+    job.save()
 
 
 def load_result(job: TrialJob) -> TrainedPolicy:
@@ -227,6 +252,7 @@ def load_result(job: TrialJob) -> TrainedPolicy:
     ArtifactError
         If its files are missing or damaged.
     """
+    job.fetch()
     path = job.folder / RESULT_FILE
     try:
         facts = json.loads(path.read_bytes())

@@ -5,7 +5,6 @@ Shapes: S series, G categories.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +13,7 @@ from cluster.config import Settings
 from cluster.panel import DemandPanel, StrArray
 from cluster.settings.models import PolicySettings
 from cluster.split import Split
+from cluster.storage import Storage
 from forecasting.forecast import Forecast
 from rl.evaluate import PolicyReport, make_policy_report, perfect_foresight_cost_S, replay
 from rl.inventory import InventoryState, SupplyTerms, concatenate_states
@@ -151,12 +151,12 @@ def study_policies(
     *,
     category_ids_S: StrArray,
     settings: Settings,
-    run_folder: Path,
+    storage: Storage,
     on_progress: OnProgress,
 ) -> PolicyStudy:
     """Tune textbook rules, train DQN and PPO, replay all of them on the test, and let the gate decide.
 
-    Call within :func:`cluster.runtime.connect`.
+    Call within :func:`cluster.runtime.connect`. ``storage`` keeps checkpoints and results of trials.
     """
     default = next(iter(tune_textbook(windows.tuning).values()))
     judged, learned = choose_categories(category_ids_S, windows, default=default, settings=settings.policy)
@@ -167,7 +167,8 @@ def study_policies(
         scenarios_train={category: windows.learning.take(rows_of[category]) for category in learned},
         scenarios_validation={category: windows.validation.take(rows_of[category]) for category in learned},
         heuristics={category: tuned[category] for category in learned},
-        store_folder=run_folder,
+        store_folder=storage.folder,
+        storage=storage,
         on_progress=on_progress,
     )
     reports: dict[str, PolicyReport] = {}

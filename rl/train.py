@@ -3,7 +3,7 @@
 A finished trial leaves ``<store>/<category slug>-<algorithm>/`` with the exported policy and ``result.json``; a trial
 of the same digest is not run again. A trial that is killed continues from the checkpoint in the same folder, whether
 Tune restarts it or the next run does. ``<store>/tune/<category slug>-<algorithm>/`` has its curves for TensorBoard. On
-several machines the store must be a shared folder.
+several machines the store must be a shared folder, or one that a storage keeps.
 """
 
 import math
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cluster.config import Settings
 from cluster.errors import ConfigError
 from cluster.settings.models import PolicySettings
+from cluster.storage import Storage
 from rl.jobs import TrainedPolicy, TrialJob, is_finished, load_result, make_jobs, prepare_folder, write_result
 from rl.policies.protocol import Policy
 from rl.scenarios import ReplayScenario
@@ -64,6 +65,7 @@ def train_policies(
     scenarios_validation: Mapping[str, ReplayScenario],
     heuristics: Mapping[str, Mapping[str, Policy]],
     store_folder: Path,
+    storage: Storage | None = None,
     on_progress: OnProgress | None = None,
 ) -> dict[tuple[str, str], TrainedPolicy]:
     """Train each of ``settings.policy.algorithms`` on each category; Ray must be connected.
@@ -76,6 +78,8 @@ def train_policies(
         Tuned textbook rules by category and name: the cheapest on the training stretch is the teacher.
     store_folder
         Where results and checkpoints are kept; finished trials found there are reused.
+    storage
+        Keeps that folder's folders where machines do not share it.
     on_progress
         Called with every trial at the beginning, with each of its evaluations and with its end.
 
@@ -94,6 +98,7 @@ def train_policies(
         scenarios_validation=scenarios_validation,
         heuristics=heuristics,
         store_folder=store_folder.resolve(),
+        storage=storage,
     )
     waiting = [job for job in jobs if not is_finished(job)]
     for job in jobs:

@@ -126,6 +126,7 @@ def run_trial(
             metrics = _evaluate(progress, job, reward=result.pop("train_reward"))
             progress.cpu_seconds += time.process_time() - began_s
             _save(learner, progress, job.folder)
+            job.save()
             report(metrics | result)
         return progress
     finally:
@@ -196,6 +197,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _resumed(learner: Learner, job: TrialJob) -> TrialProgress | None:
+    job.fetch()
     checkpoints = _checkpoints(job.folder)
     if not checkpoints:
         return None
@@ -210,5 +212,6 @@ def _read_progress(checkpoint: Path) -> TrialProgress:
 
 def last_progress(job: TrialJob) -> TrialProgress | None:
     """Progress at the job's newest checkpoint; None where there is none yet."""
+    job.fetch()
     checkpoints = _checkpoints(job.folder)
     return _read_progress(checkpoints[-1]) if checkpoints else None

@@ -23,9 +23,9 @@ from ray.serve._private.constants import RAY_SERVE_ENABLE_HA_PROXY
 from ray.serve.config import RequestRouterConfig
 
 from cluster import errors
-from cluster.artifacts import code_digest, digest_of
 from cluster.config import RuntimeSettings, Settings
 from cluster.errors import ArtifactError, ConfigError, ConflictError, RestockError
+from cluster.manifest import code_digest, digest_of
 from cluster.runtime import connect
 from cluster.settings.service import DeploymentName, ServeSettings
 from serve.deployments.forecaster import ForecasterReplica

@@ -9,10 +9,12 @@ import numpy as np
 import polars as pl
 import torch
 
-from cluster.artifacts import ArtifactStore, make_manifest, slug_of
+from cluster.artifacts import ArtifactStore
 from cluster.config import Settings, load_settings
 from cluster.dataset import Dataset, load_dataset, open_dataset
+from cluster.manifest import make_manifest, slug_of
 from cluster.shards import run_here
+from cluster.storage import FolderStorage
 from forecasting.model import DemandNetwork, NetworkShape
 from forecasting.new_items import fit_similar_items
 from forecasting.predict import Forecaster
@@ -50,7 +52,7 @@ def make_home(folder: Path, *, overrides: tuple[str, ...] = ()) -> Home:
     """Load the shop and publish its models: categories dairy and bread have policies, odds has none."""
     settings = _settings(folder, overrides)
     dataset = load_dataset(settings, run=run_here)
-    home = Home(settings=settings, store=ArtifactStore(settings.home / "models"))
+    home = Home(settings=settings, store=ArtifactStore(FolderStorage(folder=settings.home / "models")))
     publish_forecaster(home, seed=0)
     publish_recommender(home)
     publish_policy(home, "policy/default", cycle_service_level=0.5)

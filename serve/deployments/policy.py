@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from cluster.artifacts import StoredVersion, open_store, slug_of
+from cluster.artifacts import StoredVersion, open_store
 from cluster.config import Settings
+from cluster.manifest import slug_of
 from forecasting.forecast import Forecast
 from rl.inventory import InventoryState, SupplyTerms
 from rl.ordering import ask_policies

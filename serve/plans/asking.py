@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from cluster.artifacts import code_digest, digest_of
 from cluster.config import Settings
 from cluster.errors import StaleInputError
+from cluster.manifest import code_digest, digest_of
 from serve.answers import PlanOutline
 from serve.plans.runs import make_inputs, open_run
 from serve.problems import UnknownSeriesError

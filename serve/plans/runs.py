@@ -21,8 +21,8 @@ import pyarrow.parquet
 from sqlalchemy import insert, or_, select, text, update
 from sqlalchemy.orm import Session
 
-from cluster.artifacts import digest_of
 from cluster.errors import ConflictError
+from cluster.manifest import digest_of
 from cluster.settings.service import PlanSettings
 from serve.plans.rows import PlannedChunk, SeenSeries, make_rows
 from serve.problems import NotFoundError

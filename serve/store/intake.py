@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from cluster.artifacts import digest_of
 from cluster.dataset import Dataset
 from cluster.errors import ConflictError, StaleInputError
+from cluster.manifest import digest_of
 from cluster.schema import Col
 from serve.store.audit import Change, record
 from serve.store.database import Database, insert_first

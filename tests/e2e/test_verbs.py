@@ -15,6 +15,7 @@ import pytest
 from conftest import TRAINED_UNTIL, write_shop
 
 from cluster.artifacts import ArtifactStore
+from cluster.storage import FolderStorage
 
 pytestmark = pytest.mark.e2e
 
@@ -41,7 +42,7 @@ def plan(restock, trained_shop, tmp_path):
 
 
 def test_models_are_published_with_what_they_have_seen(trained_shop):
-    store = ArtifactStore(trained_shop / "home" / "models")
+    store = ArtifactStore(FolderStorage(folder=trained_shop / "home" / "models"))
     assert {"forecaster", "recommender", "policy/default"} < set(store.names())
     for name in store.names():
         manifest = store.load(name).manifest

@@ -1,7 +1,6 @@
 """Ray Train and Ray Data run the same arithmetic as the loop without them, and survive a killed worker."""
 
 import os
-import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from forecast_panels import make_panel, small_settings
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator, ScalarEvent
 
 from cluster.config import Settings
+from cluster.storage import FolderStorage
 from forecasting.learning_curve import EpochRow
 from forecasting.predict import Forecaster
 from forecasting.preparation import fit_in_process
@@ -61,7 +61,7 @@ def test_a_killed_worker_changes_nothing_and_a_finished_run_is_not_run_again(
     wanted = fit_in_process(panel, settings=longer)
     before = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        patch.setattr(FolderStorage, "remove", lambda self, key: None)
         fitted, _ = fit_and_hold_out(panel, settings=longer, on_epoch=lambda row: kill_trainer_once(row, killed))
     assert len(killed) == 1
     assert without_seconds(fitted) == without_seconds(wanted)

@@ -9,6 +9,7 @@ import pytest
 
 from cluster.artifacts import ArtifactStore
 from cluster.config import load_settings
+from cluster.storage import FolderStorage
 from restock.pipeline import run_main_job
 
 pytestmark = pytest.mark.integration
@@ -100,7 +101,7 @@ def test_the_summary_is_one_json_object(job):
 
 
 def test_what_serves_is_in_the_store(job):
-    store = ArtifactStore(job.dataset.settings.home / "models")
+    store = ArtifactStore(FolderStorage(folder=job.dataset.settings.home / "models"))
     for name in ("forecaster", "recommender", "policy/default", "features"):
         manifest = store.load(name).manifest
         assert manifest.data_digest == job.dataset.digest

@@ -7,6 +7,7 @@ from small_shop import load, make_orders
 
 from cluster.artifacts import ArtifactStore
 from cluster.errors import ConfigError
+from cluster.storage import FolderStorage
 from recsys.cli import train_recommender
 from recsys.predict import Recommender
 
@@ -20,7 +21,7 @@ def test_the_verb_trains_publishes_and_promotes(ray_session, tmp_path, capsys):
     same_data = ["data.holidays=", "data.num_shards=3", f'data.tables.orders.uri="{tmp_path / "orders.parquet"}"']
     train_recommender(overrides=[home, *same_data, *SMALL], until="2024-02-20", as_json=True)
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    stored = ArtifactStore(tmp_path / "home" / "models").load("recommender")
+    stored = ArtifactStore(FolderStorage(folder=tmp_path / "home" / "models")).load("recommender")
     assert said["version"] == stored.version == "v0001"
     assert str(stored.manifest.trained_until_on) == said["trained_until_on"] == "2024-02-20"
     assert stored.manifest.data_digest == dataset.digest
@@ -30,7 +31,9 @@ def test_the_verb_trains_publishes_and_promotes(ray_session, tmp_path, capsys):
     assert set(loaded.recommend(["u1"], k=3).item_ids_UK[0]) == {"a", "b", "c"}
 
     train_recommender(overrides=[home, *same_data, *SMALL], until="2024-02-25", warm=True, as_json=True)
-    warm = Recommender.load(ArtifactStore(tmp_path / "home" / "models").load("recommender").folder)
+    warm = Recommender.load(
+        ArtifactStore(FolderStorage(folder=tmp_path / "home" / "models")).load("recommender").folder
+    )
     assert warm.trained_until.date().isoformat() == "2024-02-25"
     assert warm.blend.weights == loaded.blend.weights
     assert [row["phase"] for row in warm.learning_curve] == ["refit"]

@@ -12,8 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from serving_home import AFTER_ON, ITEMS, Home, make_home, publish_forecaster, publish_policy
 
-from cluster.artifacts import slug_of
 from cluster.errors import ConflictError
+from cluster.manifest import slug_of
 from serve.app import ServiceHandle, start
 
 pytestmark = pytest.mark.integration

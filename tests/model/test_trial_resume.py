@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from learning_cases import make_category
+from object_store import serve_objects
 
 from cluster.config import Settings
+from cluster.object_storage import ObjectStorage
 from cluster.settings.models import PolicySettings
-from rl.jobs import make_jobs
+from rl.jobs import is_finished, make_jobs, prepare_folder
 from rl.policies.classical import ReorderPoint
 from rl.trial import run_trial
 
@@ -21,13 +23,14 @@ TINY = PolicySettings(
 )
 
 
-def tiny_job(folder, **changes):
+def tiny_job(folder, storage=None, **changes):
     (job,) = make_jobs(
         Settings(policy=TINY.model_copy(update=changes)),
         scenarios_train={"tea": make_category(rows=4, periods=20)},
         scenarios_validation={"tea": make_category(rows=4, periods=10, seed=1)},
         heuristics={"tea": {"reorder_point": ReorderPoint(cycle_service_level=0.9, order_periods=2.0)}},
         store_folder=folder,
+        storage=storage,
     )
     return job
 
@@ -93,3 +96,28 @@ def test_a_step_longer_than_an_evaluation_s_share_of_the_budget_is_evaluated_onc
     block = job.settings.num_rows * job.settings.unroll_periods
     assert [point.steps for point in progress.curve] == list(range(0, job.budget_steps + block, block))
     assert len(reports) == len(progress.curve)
+
+
+def test_a_trial_goes_on_from_the_object_store_on_another_machine(tmp_path, monkeypatch, unbroken):
+    seen = []
+
+    def die_at_the_third(metrics):
+        seen.append(metrics)
+        if len(seen) == 3:
+            raise KilledError
+
+    with serve_objects(monkeypatch) as (url, endpoint):
+
+        def job_on(machine):
+            storage = ObjectStorage(folder=tmp_path / machine, url=f"{url}/policies", endpoint=endpoint)
+            return tiny_job(storage.folder, storage=storage)
+
+        first, second = job_on("first"), job_on("second")
+        prepare_folder(first)
+        with pytest.raises(KilledError):
+            run_trial(first, report=die_at_the_third)
+        reports = []
+        assert not is_finished(second)
+        prepare_folder(second)
+        assert_same(run_trial(second, report=reports.append), unbroken)
+        assert len(reports) == len(unbroken.curve) - 3

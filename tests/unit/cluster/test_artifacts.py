@@ -4,8 +4,10 @@ from datetime import date
 
 import pytest
 
-from cluster.artifacts import ArtifactStore, digest_of, make_manifest, slug_of
+from cluster.artifacts import ArtifactStore
 from cluster.errors import ArtifactError, StaleInputError
+from cluster.manifest import digest_of, make_manifest, slug_of
+from cluster.storage import FolderStorage
 
 
 def publish(store, name="forecaster", text="weights", until=date(2017, 11, 6)):
@@ -24,14 +26,14 @@ def publish(store, name="forecaster", text="weights", until=date(2017, 11, 6)):
 
 
 def test_versions_grow_and_never_change(tmp_path):
-    store = ArtifactStore(tmp_path)
+    store = ArtifactStore(FolderStorage(folder=tmp_path))
     first, second = publish(store, text="a"), publish(store, text="b")
     assert [first.version, second.version] == store.versions("forecaster") == ["v0001", "v0002"]
     assert (first.folder / "weights.txt").read_text() == "a"
 
 
 def test_an_alias_moves_and_is_read_back(tmp_path):
-    store = ArtifactStore(tmp_path)
+    store = ArtifactStore(FolderStorage(folder=tmp_path))
     first, second = publish(store), publish(store)
     store.promote("forecaster", first.version)
     store.promote("forecaster", second.version, alias="challenger")
@@ -42,7 +44,7 @@ def test_an_alias_moves_and_is_read_back(tmp_path):
 
 
 def test_an_interrupted_write_leaves_no_version(tmp_path):
-    store = ArtifactStore(tmp_path)
+    store = ArtifactStore(FolderStorage(folder=tmp_path))
 
     def write_half():
         with store.writing("forecaster") as draft:
@@ -56,7 +58,7 @@ def test_an_interrupted_write_leaves_no_version(tmp_path):
 
 
 def test_two_writers_at_once_get_two_versions(tmp_path):
-    store = ArtifactStore(tmp_path)
+    store = ArtifactStore(FolderStorage(folder=tmp_path))
     threads = [threading.Thread(target=publish, args=(store,)) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -67,11 +69,11 @@ def test_two_writers_at_once_get_two_versions(tmp_path):
 
 def test_a_missing_model_says_how_to_get_it(tmp_path):
     with pytest.raises(ArtifactError, match="no champion of model 'forecaster' .*restock train"):
-        ArtifactStore(tmp_path).load("forecaster")
+        ArtifactStore(FolderStorage(folder=tmp_path)).load("forecaster")
 
 
 def test_a_plan_of_the_past_gets_a_model_that_has_not_seen_it(tmp_path):
-    store = ArtifactStore(tmp_path)
+    store = ArtifactStore(FolderStorage(folder=tmp_path))
     old = publish(store, until=date(2017, 6, 1))
     new = publish(store, until=date(2017, 12, 1))
     store.promote("forecaster", new.version)
@@ -82,7 +84,7 @@ def test_a_plan_of_the_past_gets_a_model_that_has_not_seen_it(tmp_path):
 
 
 def test_a_damaged_manifest_is_named(tmp_path):
-    store = ArtifactStore(tmp_path)
+    store = ArtifactStore(FolderStorage(folder=tmp_path))
     stored = publish(store)
     (stored.folder / "manifest.json").write_text(json.dumps({"name": "forecaster"}))
     with pytest.raises(ArtifactError, match=r"v0001/manifest\.json cannot be read"):
@@ -92,7 +94,7 @@ def test_a_damaged_manifest_is_named(tmp_path):
 @pytest.mark.parametrize("name", ["../evil", "a/b/c", "", "a b", "policy/.."])
 def test_names_cannot_leave_the_store(tmp_path, name):
     with pytest.raises(ArtifactError, match="may hold letters"):
-        ArtifactStore(tmp_path).load(name)
+        ArtifactStore(FolderStorage(folder=tmp_path)).load(name)
 
 
 def test_slugs_of_different_categories_differ():

@@ -17,8 +17,9 @@ _PROMOTE_OFTEN = """
 import sys
 from pathlib import Path
 from cluster.artifacts import ArtifactStore
+from cluster.storage import FolderStorage
 
-store = ArtifactStore(Path(sys.argv[1]))
+store = ArtifactStore(FolderStorage(folder=Path(sys.argv[1])))
 for turn in range(20):
     store.promote("forecaster", f"v{int(sys.argv[2]):04d}", by=sys.argv[2], reason=str(turn))
 """
@@ -26,10 +27,11 @@ _ROLL_BACK_ONCE = """
 import sys
 from pathlib import Path
 from cluster.artifacts import ArtifactStore
+from cluster.storage import FolderStorage
 from cluster.errors import ConflictError
 
 try:
-    print(ArtifactStore(Path(sys.argv[1])).roll_back("forecaster", expected="v0003").version)
+    print(ArtifactStore(FolderStorage(folder=Path(sys.argv[1]))).roll_back("forecaster", expected="v0003").version)
 except ConflictError:
     print("conflict")
 """

@@ -19,6 +19,7 @@ from cluster.artifacts import ArtifactStore
 from cluster.config import Settings
 from cluster.errors import ConfigError, DataError, StaleInputError
 from cluster.panel import DemandPanel
+from cluster.storage import FolderStorage
 from forecasting.predict import Forecaster
 from forecasting.preparation import fit_and_hold_out
 from forecasting.team import ServedForecaster, Team, load_forecaster, network_of
@@ -64,7 +65,7 @@ def test_training_publishes_a_champion_that_knows_its_day(shop: list[str], tmp_p
         run(forecasting.cli.train_forecaster, [*shop, "--until", "2024-02-20", "--json"]).splitlines()[-1]
     )
     assert answer["trained_until_on"] == "2024-02-20"
-    stored = ArtifactStore(tmp_path / "home" / "models").load("forecaster")
+    stored = ArtifactStore(FolderStorage(folder=tmp_path / "home" / "models")).load("forecaster")
     assert stored.version == answer["version"] == "v0001"
     assert str(stored.manifest.trained_until_on) == "2024-02-20"
     served = load_forecaster(stored.folder)
@@ -80,7 +81,7 @@ def test_training_publishes_a_champion_that_knows_its_day(shop: list[str], tmp_p
 def test_a_network_alone_is_published_if_asked_for(shop: list[str], tmp_path: Path) -> None:
     output = run(forecasting.cli.train_forecaster, [*shop, "--set", "forecast.serve=network"])
     assert "members: network\n" in output
-    stored = ArtifactStore(tmp_path / "home" / "models").load("forecaster")
+    stored = ArtifactStore(FolderStorage(folder=tmp_path / "home" / "models")).load("forecaster")
     assert stored.manifest.kind == "network"
     assert isinstance(load_forecaster(stored.folder), Forecaster)
 

@@ -14,9 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving_home import TRAINED_UNTIL_ON, Home, make_home
 from typer.testing import CliRunner
 
-from cluster.artifacts import make_manifest, slug_of
 from cluster.dataset import load_dataset, open_dataset
 from cluster.errors import ConfigError
+from cluster.manifest import make_manifest, slug_of
 from cluster.shards import run_here
 from forecasting.team import load_forecaster
 from restock.cli import app

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from serving_home import AFTER_ON, HORIZON, ITEMS, LEVELS, TRAINED_UNTIL_ON
 from starlette.testclient import TestClient
 
-from cluster.artifacts import slug_of
+from cluster.manifest import slug_of
 from serve.routes import answers, events, models, plans, state, stock
 from serve.schemas.events import EventsAnswer
 from serve.schemas.forecasts import ForecastAnswer

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from serving_home import CATEGORIES, Home, make_home, publish_policy
 
-from cluster.artifacts import slug_of
 from cluster.config import load_settings
 from cluster.errors import ArtifactError, ConfigError, DataError
+from cluster.manifest import slug_of
 from serve.app import build, failure_of, start
 from serve.cli import Follower, example_calls
 from serve.proxy import check_proxy

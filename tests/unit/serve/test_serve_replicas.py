@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from serving_home import AFTER_ON, ITEMS, TRAINED_UNTIL_ON, Home, make_home, publish_forecaster, publish_policy
 
-from cluster.artifacts import slug_of
 from cluster.dataset import open_dataset
 from cluster.errors import ArtifactError, StaleInputError
+from cluster.manifest import slug_of
 from rl.assumptions import make_supply_terms
 from rl.inventory import InventoryState
 from serve.answers import PlanAnswer, PlanQuestion
