@@ -120,7 +120,8 @@ def _ray(settings: Settings) -> list[Check]:
 
 
 def _gpu(settings: Settings) -> list[Check]:
-    wanted = settings.forecast.use_gpu or settings.recommender.use_gpu or settings.policy.gpus_per_trial > 0
+    trains = settings.forecast.use_gpu or settings.recommender.use_gpu or settings.policy.gpus_per_trial > 0
+    wanted = trains or bool(settings.serve.gpus_per_replica)
     if not wanted:
         return [Check(name="gpu", state="passed", found="not asked for")]
     if settings.runtime.address != "local":

@@ -84,6 +84,12 @@ class Recommender:
         """Every fitted model by name, also those that got no weight."""
         return self.blend.models
 
+    def move(self, device: str) -> None:
+        """Let the sequence network, the one model that gains from it, answer from a device of torch."""
+        model = self.models.get(SequenceModel.kind)
+        if isinstance(model, SequenceModel) and model.network is not None:
+            model.network.to(device)
+
     @property
     def privacy(self) -> PrivacyPlan | None:
         """What the sequence model promises its users; None where it promises nothing or is missing."""

@@ -97,13 +97,24 @@ def _deployment(replica: type, name: DeploymentName, settings: Settings, *, code
         version=code,
         _internal=True,
         max_ongoing_requests=serving.max_ongoing_requests,
-        ray_actor_options={"num_cpus": serving.num_cpus_per_replica, "runtime_env": _same_environment()},
+        ray_actor_options={
+            "num_cpus": serving.num_cpus_per_replica,
+            "num_gpus": _gpus_of(name, serving),
+            "runtime_env": _same_environment(),
+        },
         # A replica that is told to go answers what it has begun.
         graceful_shutdown_timeout_s=serving.request_timeout_s,
         graceful_shutdown_wait_loop_s=_DRAIN_LOOK_S,
         health_check_period_s=_HEALTH_PERIOD_S,
         **_scale(name, serving),
     )
+
+
+def _gpus_of(name: DeploymentName, serving: ServeSettings) -> float:
+    """Share of a card for a replica; in the fused layout the ingress holds every model."""
+    if serving.layout == "fused":
+        return min(sum(serving.gpus_per_replica.values()), 1.0)
+    return {str(key): share for key, share in serving.gpus_per_replica.items()}.get(name, 0.0)
 
 
 def _same_environment() -> dict[str, Any]:
@@ -191,6 +202,7 @@ def _begin(settings: Settings, *, running: ExitStack, port: int) -> None:
     running.enter_context(connect(_guarded(settings.runtime)))
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     _check_alone()
+    _check_gpus(settings)
     running.callback(serve.shutdown)
     serve.start(
         proxy_location="HeadOnly",
@@ -199,6 +211,15 @@ def _begin(settings: Settings, *, running: ExitStack, port: int) -> None:
         controller_options={"runtime_env": {"env_vars": proxy_environment(limits)}},
     )
     deploy(settings, serving_versions(settings))
+
+
+def _check_gpus(settings: Settings) -> None:
+    """Refuse what a local Ray can never give: its replicas would wait for ever."""
+    offered = ray.cluster_resources().get("GPU", 0.0)
+    if settings.runtime.address == "local" and settings.serve.gpus_per_replica and not offered:
+        raise ConfigError(
+            "serve.gpus_per_replica asks for a card and Ray has none here; remove it, or set runtime.num_gpus"
+        )
 
 
 def _guarded(runtime: RuntimeSettings) -> RuntimeSettings:

@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -69,6 +69,9 @@ class ServeSettings(Section):
         )
     )
     num_cpus_per_replica: float = Field(0.25, ge=0, description="CPUs that Ray reserves for each replica")
+    gpus_per_replica: dict[Literal["forecaster", "recommender"], Annotated[float, Field(gt=0, le=1)]] = Field(
+        {}, description="deployment -> share of a card for each of its replicas, whose network then answers from it"
+    )
     max_ongoing_requests: int = Field(32, ge=1, description="requests that one replica works on at a time")
     patience_s: float = Field(
         5.0,

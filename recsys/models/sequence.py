@@ -112,11 +112,11 @@ class SequenceModel:
         """
         network = self._trained()
         with torch.inference_mode():
-            hidden_UD = encode_last(network, histories)
+            hidden_UD = encode_last(network, histories, device=network.bias_I.device)
             if self.index is None:
-                score_UI = torch.softmax(network.logits(hidden_UD) * _FLATTEN, dim=1).numpy()
+                score_UI = torch.softmax(network.logits(hidden_UD) * _FLATTEN, dim=1).cpu().numpy()
             else:
-                score_UI = _found_UI(self.index, hidden_UD.numpy(), num_items=histories.num_items)
+                score_UI = _found_UI(self.index, hidden_UD.cpu().numpy(), num_items=histories.num_items)
         score_UI[np.diff(histories.offset_U1) == 0] = 0.0
         return score_UI
 
@@ -132,11 +132,11 @@ class SequenceModel:
             return self
         network = self._trained()
         with torch.inference_mode():
-            return replace(self, index=make_index(network.vectors().numpy(), network.bias_I.numpy()))
+            return replace(self, index=make_index(network.vectors().cpu().numpy(), network.bias_I.cpu().numpy()))
 
     def similar_JI(self, item_J: IntArray) -> ScoreArray:
         """Cosine of item vectors: items that follow the same events."""
-        return like_JI(self._trained().vectors().detach().numpy(), item_J)
+        return like_JI(self._trained().vectors().detach().cpu().numpy(), item_J)
 
     def to_config(self) -> dict[str, Any]:
         """Settings, seed and the shape of the network."""

@@ -16,7 +16,7 @@ from cluster.errors import DataError
 from cluster.panel import DemandPanel, IntArray
 from forecasting.forecast import Forecast
 from serve.answers import Changes, SeriesForecasts, ServedModelInfo
-from serve.deployments.stored import check_unseen, describe
+from serve.deployments.stored import check_unseen, describe, device_of
 from serve.deployments.worker import Worker
 from serve.problems import NotReadyError
 from serve.store.history import History, SeriesKey
@@ -124,13 +124,15 @@ class ForecasterReplica(Measured):
         return self._loaded
 
     def _load(self, user_config: dict[str, Any]) -> _Loaded:
-        from forecasting.team import load_forecaster  # here: torch belongs to this replica only
+        from forecasting.team import load_forecaster, network_of  # here: torch belongs to this replica only
 
         stored = open_store(self._settings).load(NAME, user_config["version"])
         history = self._loaded.history if self._loaded is not None else None
         if history is None or history.digest != user_config["data"]:
             history = History(open_dataset(self._settings))
-        return _Loaded(model=load_forecaster(stored.folder), stored=stored, history=history)
+        model = load_forecaster(stored.folder)
+        network_of(model).network.to(device_of(self._settings, "forecaster"))
+        return _Loaded(model=model, stored=stored, history=history)
 
 
 def _predict(

@@ -15,7 +15,7 @@ from cluster.config import Settings
 from cluster.dataset import open_dataset
 from recsys.sessions import LiveEvent, SessionStore
 from serve.answers import ServedModelInfo, UserRecommendations, VisitIntent
-from serve.deployments.stored import describe
+from serve.deployments.stored import describe, device_of
 from serve.deployments.worker import Worker
 from serve.problems import NotReadyError
 from serve.store.follower import Follower
@@ -132,6 +132,7 @@ class RecommenderReplica(Measured):
 
         stored = open_store(self._settings).load(NAME, version)
         model, insight = Recommender.load(stored.folder), Insight.load(stored.folder)
+        model.move(device_of(self._settings, "recommender"))
         rules = make_rule_book(
             open_dataset(self._settings),
             item_ids_I=model.item_ids,

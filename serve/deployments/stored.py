@@ -1,8 +1,10 @@
 """What a stored model version may be asked for, and what clients may know of it."""
 
 from datetime import date
+from typing import Literal
 
 from cluster.artifacts import StoredVersion
+from cluster.config import Settings
 from cluster.errors import StaleInputError
 from serve.answers import ServedModelInfo
 
@@ -17,6 +19,13 @@ def describe(stored: StoredVersion) -> ServedModelInfo:
         created_at=manifest.created_at,
         trained_until_on=manifest.trained_until_on,
     )
+
+
+def device_of(settings: Settings, name: Literal["forecaster", "recommender"]) -> str:
+    """Where a replica's network answers from: the card that ``serve.gpus_per_replica`` gives it, if torch sees one."""
+    import torch  # here: only replicas with a network pay for its import
+
+    return "cuda" if settings.serve.gpus_per_replica.get(name) and torch.cuda.is_available() else "cpu"
 
 
 def check_unseen(stored: StoredVersion, *, as_of: date) -> None:

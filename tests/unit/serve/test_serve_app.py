@@ -9,8 +9,9 @@ from serving_home import CATEGORIES, Home, make_home, publish_policy
 from cluster.config import load_settings
 from cluster.errors import ArtifactError, ConfigError, DataError
 from cluster.manifest import slug_of
-from serve.app import build, failure_of, start
+from serve.app import _check_gpus, build, failure_of, start
 from serve.cli import Follower, example_calls
+from serve.deployments.stored import device_of
 from serve.proxy import check_proxy
 from serve.releases import serving_versions
 
@@ -133,6 +134,33 @@ def test_autoscaling_goes_into_the_deployment_that_it_names(home: Home, monkeypa
     serving = settings.serve.model_copy(update={"layout": "fused"})
     fused = deployments_of(build(settings.model_copy(update={"serve": serving}), versions, code="x"))
     assert [(deployment.name, deployment.user_config) for deployment in fused] == [("ingress", versions)]
+
+
+def test_cards_go_to_the_replicas_that_have_a_share(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = ("serve.gpus_per_replica.forecaster=0.5", "serve.gpus_per_replica.recommender=0.25")
+    settings = load_settings(overrides=[f'home="{home.settings.home}"', "serve.num_cpus_per_replica=2", *shares])
+    versions = serving_versions(home.settings)
+
+    def asked(layout: str) -> dict[str, tuple[float, float]]:
+        serving = settings.serve.model_copy(update={"layout": layout})
+        made = deployments_of(build(settings.model_copy(update={"serve": serving}), versions, code="x"))
+        options = {deployment.name: deployment.ray_actor_options for deployment in made}
+        return {name: (each["num_cpus"], each["num_gpus"]) for name, each in options.items()}
+
+    without = dict.fromkeys(("ingress", "planner", "policy"), (2, 0))
+    assert asked("composed") == without | {"forecaster": (2, 0.5), "recommender": (2, 0.25)}
+    assert asked("fused") == {"ingress": (2, 0.75)}
+    for seen, device in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr("torch.cuda.is_available", lambda seen=seen: seen)
+        assert device_of(settings, "forecaster") == device
+        assert device_of(home.settings, "forecaster") == "cpu"
+
+
+def test_cards_that_a_local_ray_has_not_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 2.0})
+    with pytest.raises(ConfigError, match=r"gpus_per_replica asks for a card .* runtime\.num_gpus"):
+        _check_gpus(load_settings(overrides=["serve.gpus_per_replica.forecaster=1"]))
+    _check_gpus(load_settings())
 
 
 def deployments_of(application: Any) -> list[Any]:
