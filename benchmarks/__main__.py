@@ -20,6 +20,7 @@ _CASES = {
 _PARTS = {
     "__init__",
     "__main__",
+    "memory",
     "data_plane_restock",
     "fault_drills",
     "frame",

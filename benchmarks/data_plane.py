@@ -14,8 +14,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ import polars as pl
 import psutil
 
 from benchmarks.frame import make_parser, make_target, report
+from benchmarks.memory import Peak
 from benchmarks.order_lines import NUM_DAYS, OrderLines
 from benchmarks.peers.data_plane import PEERS
 from restock.meter import tree_memory_mb
@@ -120,36 +119,15 @@ def _run(command: list[str]) -> Row:
         env=environment,
         cwd=Path(__file__).parents[1],
     )
-    peak = _Peak(process.pid)
-    out, err = process.communicate()
-    peak.stop()
+    root = psutil.Process(process.pid)
+    with Peak(lambda: tree_memory_mb(root), every_s=0.1) as peak:
+        out, err = process.communicate()
     lines = out.splitlines()
     if process.returncode not in (0, 3) or not lines:
         last = err.strip().splitlines()[-1:] or ["no word"]
         return {"skipped": f"exit {process.returncode}: {last[0][:300]}"}
     row: Row = json.loads(lines[-1])
     return row if "skipped" in row else {**row, "peak_mb": round(peak.megabytes)}
-
-
-class _Peak:
-    """Most memory of a process and all below it, from now until :meth:`stop`."""
-
-    def __init__(self, pid: int) -> None:
-        self.megabytes = 0.0
-        self._root = psutil.Process(pid)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Look no more."""
-        self._stop.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        while not self._stop.wait(0.1):
-            with suppress(psutil.NoSuchProcess):  # it has ended
-                self.megabytes = max(self.megabytes, tree_memory_mb(self._root))
 
 
 def _sums_of_ours(home: Path) -> Row:

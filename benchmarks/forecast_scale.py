@@ -6,7 +6,6 @@ Made-up series (180 days of sparse sales, a promotion now and then) are forecast
 
 import argparse
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from datetime import date
@@ -14,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 
 from benchmarks.frame import make_parser, make_target, report
+from benchmarks.memory import Peak, resident_mb
 from cluster.config import Settings, load_settings
 from cluster.panel import Calendar, DemandPanel, SeriesIndex
 from forecasting.live import LiveForecasts
@@ -116,30 +115,8 @@ class _Clock:
         self.wall_s, self.cpu_s = self.wall_s + time.perf_counter(), self.cpu_s + time.process_time()
 
 
-class _Peak:
-    """Highest resident memory of this process while it is entered, MB, sampled every 20 ms."""
-
-    def __init__(self) -> None:
-        self.megabytes = 0.0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-
-    def __enter__(self) -> "_Peak":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        process = psutil.Process()
-        while not self._stop.wait(0.02):
-            self.megabytes = max(self.megabytes, process.memory_info().rss / 1e6)
-
-
 def _stream(name: str, model: ServedForecaster, *, num_series: int, arguments: argparse.Namespace) -> Row:
-    with tempfile.TemporaryDirectory() as folder, _Peak() as peak:
+    with tempfile.TemporaryDirectory() as folder, Peak(resident_mb, every_s=0.02) as peak:
         path, clock = Path(folder) / "forecasts.parquet", _Clock()
         write_forecasts(model, _parts(num_series, seed=arguments.seed, clock=clock), path)
         clock.stop()

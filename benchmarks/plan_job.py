@@ -7,7 +7,6 @@ pages counted once. CPU time is given beside wall time: machines are shared.
 
 import argparse
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import psutil
 
 from benchmarks.frame import make_parser, make_target, report
+from benchmarks.memory import Peak, forked_mb
 from benchmarks.serving_shop import open_shop
 from cluster.artifacts import open_store, publish_model
 from cluster.config import Settings
@@ -75,7 +75,7 @@ def _network_version(settings: Settings) -> str:
 
 
 def _measure(settings: Settings, *, processes: int) -> Row:
-    with tempfile.TemporaryDirectory() as folder, _Peak() as peak:
+    with tempfile.TemporaryDirectory() as folder, Peak(forked_mb, every_s=0.5) as peak:
         began, cpu_s = time.perf_counter(), _cpu_s()
         plan = plan_orders(
             open_dataset(settings), settings=settings, files=PlanFiles(), with_drivers=False, processes=processes
@@ -92,34 +92,6 @@ def _measure(settings: Settings, *, processes: int) -> Row:
 def _cpu_s() -> float:
     times = psutil.Process().cpu_times()
     return float(times.user + times.system + times.children_user + times.children_system)
-
-
-class _Peak:
-    """Highest memory of this process and its children while it is entered, MB, sampled twice a second."""
-
-    def __init__(self) -> None:
-        self.megabytes = 0.0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-
-    def __enter__(self) -> "_Peak":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        process = psutil.Process()
-        while not self._stop.wait(0.5):
-            total = 0.0
-            for each in [process, *process.children(recursive=True)]:
-                try:
-                    total += each.memory_full_info().pss / 1e6
-                except psutil.Error:
-                    continue
-            self.megabytes = max(self.megabytes, total)
 
 
 def _targets(rows: list[Row]) -> list[Row]:
