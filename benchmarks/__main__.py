@@ -24,6 +24,7 @@ _PARTS = {
     "data_plane_restock",
     "fault_drills",
     "frame",
+    "hosts",
     "gpu_policies",
     "nodes",
     "replay_report",

@@ -10,6 +10,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 
+from benchmarks.hosts import lose_host, start_hosts, why_no_hosts
 from benchmarks.nodes import kill_node, start_nodes
 from benchmarks.order_lines import TODAY, OrderLines, shop_settings
 from cluster.config import RuntimeSettings, Settings, load_settings
@@ -93,19 +95,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=[*DRILLS, ONE_OR_TWO])
     parser.add_argument("--passes", type=int, default=2, help="undisturbed ones; the first pays for start-up")
+    parser.add_argument("--hosts", action="store_true", help="nodes are hosts in network namespaces (needs root)")
     arguments = parser.parse_args()
-    run = compare_workers if arguments.name == ONE_OR_TWO else drill
-    print(json.dumps(run(arguments.name, passes=arguments.passes)))
+    if arguments.hosts and (reason := why_no_hosts()):
+        print(json.dumps({"drill": arguments.name, "skipped": reason}))
+        return
+    if arguments.name == ONE_OR_TWO:
+        print(json.dumps(compare_workers(arguments.name)))
+        return
+    print(json.dumps(drill(arguments.name, passes=arguments.passes, on=_hosts if arguments.hosts else _nodes)))
 
 
-def drill(name: str, *, passes: int) -> Row:
+@contextmanager
+def _nodes(cpus: int) -> Iterator[Lose]:
+    with start_nodes(_NUM_NODES, cpus=cpus) as (cluster, workers):
+        yield lambda title: kill_node(cluster, workers, running=title)
+
+
+@contextmanager
+def _hosts(cpus: int) -> Iterator[Lose]:
+    with start_hosts(_NUM_NODES, cpus=cpus) as hosts:
+        yield lambda title: lose_host(hosts, running=title)
+
+
+def drill(name: str, *, passes: int, on: Callable[[int], AbstractContextManager[Lose]] = _nodes) -> Row:
     """Undisturbed passes, then one that loses a node."""
     chosen = DRILLS[name]
     lost: list[float] = []
-    with tempfile.TemporaryDirectory() as folder, start_nodes(_NUM_NODES, cpus=chosen.cpus) as (cluster, workers):
+    with tempfile.TemporaryDirectory() as folder, on(chosen.cpus) as lose_node:
 
         def lose(title: str) -> None:
-            kill_node(cluster, workers, running=title)
+            lose_node(title)
             lost.append(time.perf_counter())
 
         calm = [_timed(chosen, Path(folder) / f"calm-{number}", lambda title: None) for number in range(passes)]
@@ -114,6 +134,7 @@ def drill(name: str, *, passes: int) -> Row:
     gap = chosen.gap(calm[0][1], result)
     return {
         "drill": name,
+        "on": "hosts" if on is _hosts else "nodes",
         "nodes_lost": len(lost),
         "undisturbed_seconds": round(undisturbed_s, 1),
         "disturbed_seconds": round(disturbed_s, 1),
@@ -126,7 +147,7 @@ def drill(name: str, *, passes: int) -> Row:
     }
 
 
-def compare_workers(name: str, *, passes: int) -> Row:
+def compare_workers(name: str) -> Row:
     """One worker against two: no node is lost."""
     with tempfile.TemporaryDirectory() as folder, start_nodes(_NUM_NODES, cpus=2):
         home = Path(folder) / "home"

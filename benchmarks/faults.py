@@ -28,6 +28,7 @@ def main() -> None:
     parser = make_parser(__doc__ or "")
     parser.add_argument("--drills", nargs="+", choices=[*DRILLS, ONE_OR_TWO], default=[*DRILLS, ONE_OR_TWO])
     parser.add_argument("--passes", type=int, default=2, help="undisturbed ones; the first pays for start-up")
+    parser.add_argument("--hosts", action="store_true", help="nodes are hosts in network namespaces (needs root)")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.drills, arguments.passes = list(_QUICK), 1
@@ -47,7 +48,7 @@ def _run(name: str, arguments: argparse.Namespace) -> Row:
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.fault_drills", name]
     try:
         done = subprocess.run(
-            [*command, "--passes", str(arguments.passes)],
+            [*command, "--passes", str(arguments.passes), *(["--hosts"] if arguments.hosts else [])],
             capture_output=True,
             text=True,
             check=False,

@@ -94,7 +94,7 @@ def kill_node(cluster: Any, workers: list[Any], *, running: str) -> None:
     """
     for node in workers:
         below = psutil.Process(node.all_processes["raylet"][0].process.pid).children(recursive=True)
-        if any(running in _title(process) for process in below):
+        if any(running in titled(process) for process in below):
             for process in below:
                 with suppress(psutil.Error):
                     process.kill()
@@ -104,7 +104,8 @@ def kill_node(cluster: Any, workers: list[Any], *, running: str) -> None:
     raise RuntimeError(f"no node runs a worker titled {running}; it may have finished before")
 
 
-def _title(process: psutil.Process) -> str:
+def titled(process: psutil.Process) -> str:
+    """Title of a process; none if it has ended."""
     try:
         return " ".join(process.cmdline())
     except psutil.Error:

@@ -25,7 +25,7 @@ from cluster.errors import ArtifactError, StaleInputError
 from cluster.manifest import Manifest, make_manifest
 from cluster.promotions import Alias, Aliases, Promotion, champions_before, check_expected, make_move, read_aliases
 from cluster.storage import Storage, new_draft, open_storage
-from cluster.tracking import tell_mlflow
+from cluster.tracking import trackers_of
 
 _VERSION = re.compile(r"v(\d{4,})")
 _MODELS = "models"
@@ -288,11 +288,14 @@ class ArtifactStore:
 
 
 def open_store(settings: Settings) -> ArtifactStore:
-    """Model store of the settings, which tells MLflow of promotions if they name a server."""
-    url, storage = settings.tracking.mlflow_url, open_storage(settings).below(_MODELS)
-    if url is None:
-        return ArtifactStore(storage)
-    return ArtifactStore(storage, on_move=lambda name: tell_mlflow(ArtifactStore(storage), name, url=url))
+    """Model store of the settings, which tells their trackers of promotions."""
+    storage, trackers = open_storage(settings).below(_MODELS), trackers_of(settings.tracking)
+
+    def tell(name: str) -> None:
+        for tracker in trackers:
+            tracker(ArtifactStore(storage), name)
+
+    return ArtifactStore(storage, on_move=tell)
 
 
 def publish_model(

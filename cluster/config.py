@@ -64,6 +64,11 @@ class TrackingSettings(Section):
     mlflow_url: str | None = Field(
         None, description="MLflow server that is told of every promoted model, e.g. http://mlflow:5000; extra 'mlflow'"
     )
+    wandb_project: str | None = Field(
+        None,
+        pattern=r"^[^/\\#?%:]+$",
+        description="Weights & Biases project that is told of every promoted model; extra 'wandb', WANDB_API_KEY",
+    )
 
 
 class Settings(Section):

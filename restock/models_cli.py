@@ -16,7 +16,7 @@ from cluster.errors import ArtifactError, ConfigError
 from cluster.options import ConfigOption, JsonOption, SetOption
 from cluster.promotions import Alias, Promotion
 from cluster.pruning import Keep, Verdict, judge_versions, prune
-from cluster.tracking import tell_mlflow
+from cluster.tracking import trackers_of
 
 app = typer.Typer(
     help="List stored models, promote a version, roll back, delete what nothing needs.",
@@ -85,14 +85,18 @@ def roll_back(
 
 @app.command("sync")
 def sync(name: OneOrAllArgument = None, config: ConfigOption = None, overrides: SetOption = None) -> None:
-    """Tell the MLflow server of tracking.mlflow_url every version that it does not know, and the aliases."""
+    """Tell the trackers of [tracking] every version that they do not know, and the aliases."""
     settings = load_settings(config, overrides=overrides or ())
-    if settings.tracking.mlflow_url is None:
-        raise ConfigError("tracking.mlflow_url is not set: there is nobody to tell; name a server in the config")
+    trackers = trackers_of(settings.tracking)
+    if not trackers:
+        raise ConfigError(
+            "neither tracking.mlflow_url nor tracking.wandb_project is set: there is nobody to tell; "
+            "name one in the config"
+        )
     store = open_store(settings)
     for one in _names(store, name):
-        told = tell_mlflow(store, one, url=settings.tracking.mlflow_url)
-        print(f"{one}: {told} versions told")
+        told = [tracker(store, one) for tracker in trackers]
+        print(f"{one}: {' and '.join(map(str, told))} versions told")
 
 
 @app.command("prune")

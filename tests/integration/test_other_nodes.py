@@ -41,7 +41,9 @@ def train(overrides: list[str]) -> None:
 def start_machine(*overrides: str) -> subprocess.Popen[str]:
     tests = Path(__file__).parents[1]
     search = os.pathsep.join([str(tests.parent), str(tests), str(tests / "integration"), *filter(None, sys.path)])
-    body = f"from test_other_nodes import train; train({list(overrides)!r})"
+    # Ray reads its environment when it is imported.
+    begin = "from cluster.runtime import set_environment; set_environment()"
+    body = f"{begin}; from test_other_nodes import train; train({list(overrides)!r})"
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", body],
         env=os.environ | {"PYTHONPATH": search},

@@ -10,7 +10,8 @@ from model_store import make_store
 from cluster.artifacts import open_store, publish_model
 from cluster.config import Settings, load_settings
 from cluster.errors import ConfigError
-from cluster.tracking import VERSION_TAG, registry_name, tell_mlflow
+from cluster.mlflow_tracking import VERSION_TAG, tell_mlflow
+from cluster.tracked import registry_name
 
 mlflow = pytest.importorskip("mlflow")
 FORECASTER, POLICY = "forecaster", "policy/milk"

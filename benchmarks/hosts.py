@@ -1,0 +1,136 @@
+"""Hosts of this machine: network namespaces with addresses of their own, joined by a bridge, a Ray node in each.
+
+Needs root and Linux's ``ip``. Unlike the nodes of :mod:`benchmarks.nodes`, which share an address, these reach each
+other over a network only, and a host that is lost takes its link with it. The head and who drives are on the bridge.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from benchmarks.nodes import OBJECT_STORE_MB, titled
+from cluster.config import RuntimeSettings
+from cluster.runtime import connect, set_environment
+
+_BRIDGE, _NETWORK, _PORT = "restock-br", "10.177.0", 6399
+_RAY = str(Path(sys.executable).with_name("ray"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """A network namespace with one address."""
+
+    name: str
+    address: str
+
+    def pids(self) -> list[int]:
+        """Processes in it."""
+        return [int(pid) for pid in _run("ip", "netns", "pids", self.name).split()]
+
+    def lose(self) -> None:
+        """Pull its link, then end all of its processes at once."""
+        _run("ip", "link", "delete", f"{self.name}-b")
+        for pid in self.pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def why_no_hosts() -> str:
+    """Empty where hosts can be made; else the reason."""
+    if os.geteuid() != 0:
+        return "network namespaces need root"
+    try:
+        _run("ip", "netns", "add", "restock-try")
+        _run("ip", "netns", "delete", "restock-try")
+        _run("ip", "link", "add", "restock-t1", "type", "veth", "peer", "name", "restock-t2")
+        _run("ip", "link", "delete", "restock-t1")
+    except (OSError, subprocess.CalledProcessError) as error:
+        return f"this machine makes no network namespaces ({getattr(error, 'stderr', '') or error})".strip()
+    return ""
+
+
+@contextmanager
+def start_hosts(count: int, *, cpus: int) -> Iterator[list[Host]]:
+    """Ray nodes on so many hosts beside a head without CPUs; yields those that are not lost yet."""
+    set_environment()
+    with ExitStack() as stack:
+        _run("ip", "link", "add", _BRIDGE, "type", "bridge")
+        stack.callback(_quietly, "ip", "link", "delete", _BRIDGE)
+        _run("ip", "address", "add", f"{_NETWORK}.1/24", "dev", _BRIDGE)
+        _run("ip", "link", "set", _BRIDGE, "up")
+        head = _start_ray(f"--head --port={_PORT} --num-cpus=0 --include-dashboard=false", f"{_NETWORK}.1")
+        stack.callback(_end, head)
+        hosts = [_make_host(number, stack) for number in range(2, count + 2)]
+        for host in hosts:
+            inside = ("ip", "netns", "exec", host.name)
+            node = _start_ray(f"--address={_NETWORK}.1:{_PORT} --num-cpus={cpus}", host.address, inside=inside)
+            stack.callback(_end, node)
+        with connect(RuntimeSettings(address=f"{_NETWORK}.1:{_PORT}")):
+            _wait_for(count)
+            yield hosts
+
+
+def lose_host(hosts: list[Host], *, running: str) -> None:
+    """Lose the first host that runs a worker of this title.
+
+    Raises
+    ------
+    RuntimeError
+        If none does.
+    """
+    for host in hosts:
+        if any(running in titled(psutil.Process(pid)) for pid in host.pids() if psutil.pid_exists(pid)):
+            host.lose()
+            hosts.remove(host)
+            return
+    raise RuntimeError(f"no host runs a worker titled {running}; it may have finished before")
+
+
+def _make_host(number: int, stack: ExitStack) -> Host:
+    host = Host(name=f"restock-{number}", address=f"{_NETWORK}.{number}")
+    _run("ip", "netns", "add", host.name)
+    stack.callback(_quietly, "ip", "netns", "delete", host.name)
+    _run("ip", "link", "add", f"{host.name}-b", "type", "veth", "peer", "name", "eth0", "netns", host.name)
+    _run("ip", "link", "set", f"{host.name}-b", "master", _BRIDGE, "up")
+    for command in (f"address add {host.address}/24 dev eth0", "link set eth0 up", "link set lo up"):
+        _run("ip", "-n", host.name, *command.split())
+    return host
+
+
+def _start_ray(options: str, address: str, *, inside: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
+    memory = OBJECT_STORE_MB * 1_000_000
+    command = [*inside, _RAY, "start", "--block", f"--node-ip-address={address}", *options.split()]
+    return subprocess.Popen(
+        [*command, f"--object-store-memory={memory}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def _wait_for(count: int) -> None:
+    import ray
+
+    while sum(node["Alive"] for node in ray.nodes()) <= count:
+        time.sleep(0.2)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with suppress(psutil.Error):
+        for below in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+            with suppress(psutil.Error):
+                below.kill()
+    process.wait()
+
+
+def _run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _quietly(*command: str) -> None:
+    subprocess.run(command, check=False, capture_output=True)
