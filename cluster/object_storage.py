@@ -18,7 +18,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -134,7 +134,10 @@ class ObjectStorage:
     def remove(self, key: str) -> None:
         """See :class:`~cluster.storage.Storage`."""
         self._delete([key + _PUBLISHED])
-        self._delete([path for path, _ in self._listed(f"{key}/")])
+        # By the library that Ray writes with: it leaves empty objects for folders, which the other cannot name.
+        path, filesystem = self.for_ray(key)
+        with suppress(FileNotFoundError):
+            filesystem.delete_dir(path)
         self._here.remove(key)
 
     def sweep(self, key: str) -> None:
