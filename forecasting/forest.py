@@ -69,11 +69,13 @@ class Forest:
         roots = [[parts.add(tree) for tree in _trees_of(text)] for text in texts]
         if not all(roots):
             raise ValueError("not a model of LightGBM: no trees in it")
+        branch_N = np.array(parts.branches, dtype=_BRANCH)
+        _check_branches(branch_N, num_leaves=len(parts.leaves))
         return cls(
             texts=tuple(texts),
             end_Q=np.cumsum([len(own) for own in roots]),
             root_R=np.concatenate(roots).astype(np.int64),
-            branch_N=np.array(parts.branches, dtype=_BRANCH),
+            branch_N=branch_N,
             word_N=np.array(parts.words, dtype=np.uint32),
             leaf_N=np.array(parts.leaves, dtype=np.float64),
         )
@@ -81,7 +83,8 @@ class Forest:
     def compile(self) -> None:
         """Compile the walk now: else the first forecast of the process waits a second for it."""
         none = np.zeros((0, 1), dtype=np.float32)
-        self.predict_SHQ(none, none[:, :, None], column_Z=np.zeros(1, dtype=np.int64))
+        num_inputs = int(self.branch_N["feature"].max(initial=0)) + 1
+        self.predict_SHQ(none, none[:, :, None], column_Z=np.zeros(num_inputs, dtype=np.int64))
 
     def predict_SHQ(
         self, origin_SY: FloatArray, ahead_SHV: FloatArray, *, column_Z: IntArray
@@ -92,7 +95,14 @@ class Forest:
         ----------
         column_Z
             Where each input lies: a column of ``ahead_SHV``, or one of ``origin_SY`` as the complement of its number.
+
+        Raises
+        ------
+        ValueError
+            If the trees read more inputs than these.
         """
+        if (self.branch_N["feature"] >= len(column_Z)).any():
+            raise ValueError(f"trees that read more than the {len(column_Z)} inputs given")
         from forecasting.tree_walk import walk  # here: what reads no trees need not wait for the compiler
 
         S, H, _ = ahead_SHV.shape
@@ -104,6 +114,17 @@ class Forest:
             walk(origin_SY, part_SVH, column_Z, *trees, part_SQH)
             out_SQH[:, :, first : first + WORD_BITS] = part_SQH
         return out_SQH.transpose(0, 2, 1)
+
+
+def _check_branches(branch_N: npt.NDArray[Any], *, num_leaves: int) -> None:
+    """Refuse what a walk would not come out of, or would leave the arrays by: compiled code does not look."""
+    own_N = np.arange(len(branch_N))
+    for side in ("left", "right"):
+        child_N = branch_N[side]
+        if ((child_N >= 0) & ((child_N <= own_N) | (child_N >= len(branch_N)))).any() or (child_N < -num_leaves).any():
+            raise ValueError("not a model of LightGBM: a branch leads nowhere, or back")
+    if (branch_N["feature"] < 0).any():
+        raise ValueError("not a model of LightGBM: a branch reads no input")
 
 
 class _Parts:

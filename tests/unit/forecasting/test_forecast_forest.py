@@ -78,10 +78,26 @@ def test_what_is_no_model_is_refused(text: str) -> None:
         Forest.read([text])
 
 
+@pytest.mark.parametrize("line", ["left_child", "right_child", "split_feature"])
+@pytest.mark.parametrize("number", ["0", "999999", "-999999"])
+def test_branches_that_lead_nowhere_are_refused(boosters: list[lightgbm.Booster], line: str, number: str) -> None:
+    text = boosters[0].model_to_string()
+    start = text.index(f"{line}=") + len(line) + 1
+    broken = text[:start] + number + text[text.index(" ", start) :]
+    if line == "split_feature" and number != "-999999":
+        inputs = draw_inputs(np.random.default_rng(2), num_series=2, horizon=2)
+        few_Z = COLUMN_Z[:2]
+        with pytest.raises(ValueError, match="more than the 2 inputs"):
+            Forest.read([broken]).predict_SHQ(*inputs, column_Z=few_Z)
+        return
+    with pytest.raises(ValueError, match="not a model of LightGBM"):
+        Forest.read([broken])
+
+
 def test_zero_for_missing_is_refused(boosters: list[lightgbm.Booster]) -> None:
     random = np.random.default_rng(1)
     read_NZ = rows_of(*draw_inputs(random, num_series=500, horizon=1))
-    data = lightgbm.Dataset(read_NZ, read_NZ[:, 1], params={"zero_as_missing": True, "verbosity": -1})
+    data = lightgbm.Dataset(read_NZ, read_NZ[:, 1].copy(), params={"zero_as_missing": True, "verbosity": -1})
     text = lightgbm.train({"zero_as_missing": True, "verbosity": -1}, data, num_boost_round=2).model_to_string()
     with pytest.raises(ValueError, match="zero for missing"):
         Forest.read([text])
