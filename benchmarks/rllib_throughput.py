@@ -4,7 +4,8 @@ One task (Poisson(5) lost sales, lead time 4, penalty 4), one pair of networks (
 (16,384 steps), the same minibatches, epochs and replay ratio, one torch thread, everything in this process. A system
 trains once to warm up; then the systems take turns, so that a busy machine slows all of them, and medians are reported.
 ``sampled`` is the rate of sampling alone; ``trained`` that of the whole: sampling, and learning from every step as
-often as the configuration says.
+often as the configuration says. The second row leaves out what we simulate beside each row (a greedy twin, siblings),
+which RLlib's own runner does not have: it is the one to compare engines by.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
+from ray.tune.registry import register_env
 
 from benchmarks.frame import make_parser, make_target, report
 from benchmarks.instances import make_job
@@ -30,14 +33,19 @@ from cluster.config import RuntimeSettings
 from cluster.runtime import connect
 from cluster.settings.models import PolicySettings
 from rl.demand import DemandLaw
+from rl.env import ReplayEnv
 from rl.exact import LostSalesProblem
 from rl.jobs import TrialJob
+from rl.policies.dqn import make_dqn_config
+from rl.policies.ppo import make_ppo_config
 from rl.rllib_learner import build_algorithm, n_step_of
 
+_ALONE_ENV = "rows-alone"
 _N_STEP = LEAD_TIME + 1
 _NUM_ENVS = 64
 _NUM_ROWS = 256
 _OURS = "observation with forecast features, greedy twin (PPO) or siblings (DQN) of every row, hindsight for the critic"
+_ALONE = "observation with forecast features, hindsight for the critic; no twin, no siblings"
 _STOCK = "state in an observation as wide as ours; no twin, no siblings, no hindsight"
 _TIMES_STOCK = {"ppo": 4.0, "dqn": 20.0}
 _SHARE_OF_PLAIN = 0.8
@@ -96,7 +104,7 @@ def _make_job(algorithm: str, *, settings: PolicySettings, seed: int, folder: Pa
 
 
 def _measure(job: TrialJob, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Rows of ours, plain torch, stock on Gymnasium environments, stock on a vector environment."""
+    """Rows of ours, ours alone, plain torch, stock on Gymnasium environments, stock on a vector environment."""
     algorithms, systems = _make_systems(job, quick=arguments.quick)
     try:
         for system in systems:
@@ -112,7 +120,7 @@ def _measure(job: TrialJob, arguments: argparse.Namespace) -> list[dict[str, Any
 
 
 def _make_systems(job: TrialJob, *, quick: bool) -> tuple[list[Algorithm], list[_System]]:
-    ours = build_algorithm(job)
+    ours, alone = build_algorithm(job), _build_alone(job)
     plain = PlainPPO(job) if job.algorithm == "ppo" else PlainDQN(job, n_step=n_step_of(job))
     num_columns = ours.env_runner.env.num_features + ours.env_runner.env.num_hindsight
     passes = 3 if quick else 15
@@ -125,23 +133,46 @@ def _make_systems(job: TrialJob, *, quick: bool) -> tuple[list[Algorithm], list[
     gym, vector = stock(_NUM_ENVS, is_vector=False), stock(_NUM_ROWS, is_vector=True)
     systems = [
         _of_algorithm("array runner", ours, includes=_OURS, passes=passes),
+        _of_algorithm("array runner, rows alone", alone, includes=_ALONE, passes=passes),
         _System(name="plain torch loop", includes=_OURS, sample=plain.sample, train=plain.train, passes=passes),
         _of_algorithm(f"RLlib, {_NUM_ENVS} environments", gym, includes=_STOCK, passes=stock_passes),
         _of_algorithm(f"RLlib, vector environment of {_NUM_ROWS}", vector, includes=_STOCK, passes=stock_passes),
     ]
-    return [ours, gym, vector], systems
+    return [ours, alone, gym, vector], systems
+
+
+def _build_alone(job: TrialJob) -> Algorithm:
+    """Ours, with nothing simulated beside the rows that learn."""
+    settings, seed = job.settings, job.seed
+
+    def make(context: Any) -> ReplayEnv:
+        return ReplayEnv(
+            job.train,
+            num_rows=context["num_rows"],
+            block_periods=context["block_periods"],
+            restart_share=settings.restart_share,
+            twins=False,
+            seed=context["seed"],
+        )
+
+    register_env(_ALONE_ENV, make)
+    if job.algorithm == "ppo":
+        return make_ppo_config(settings, env_name=_ALONE_ENV, env_config={}, seed=seed).build_algo()
+    return make_dqn_config(settings, env_name=_ALONE_ENV, env_config={}, seed=seed, n_step=_N_STEP).build_algo()
 
 
 def _of_algorithm(name: str, algorithm: Algorithm, *, includes: str, passes: int) -> _System:
-    runner = algorithm.env_runner
-    return _System(name=name, includes=includes, sample=runner.sample, train=algorithm.train, passes=passes)
+    # What is sampled here is not learned from: RLlib's replay would miss it in the middle of an episode.
+    sample = partial(algorithm.env_runner.sample, force_reset=True)
+    return _System(name=name, includes=includes, sample=sample, train=algorithm.train, passes=passes)
 
 
 def _targets(algorithm: str, trained: list[float]) -> list[dict[str, Any]]:
-    ours, plain, *stock = trained
+    ours, alone, plain, *stock = trained
     name, least = algorithm.upper(), _TIMES_STOCK[algorithm]
     return [
         make_target(f"{name}, times RLlib's better path", value=ours / max(stock), target=least, at_least=True),
+        make_target(f"{name}, rows alone, times it", value=alone / max(stock), target=least, at_least=True),
         make_target(f"{name}, share of plain torch", value=ours / plain, target=_SHARE_OF_PLAIN, at_least=True),
     ]
 
