@@ -2,6 +2,8 @@
 
 No server, no proxy, no hop: both applications are called as ASGI. What is left is what routes, guard, log, metrics and
 the thread of each model cost, whoever else uses the machine. ``serving`` measures the rest.
+
+Recommendations are also asked for 32 at a time, with and without batches (``serve.batch_users``).
 """
 
 import argparse
@@ -18,15 +20,18 @@ from starlette.types import ASGIApp, Message, Scope
 from benchmarks.frame import make_parser, make_target, report
 from benchmarks.serving_bare import make_app
 from benchmarks.serving_shop import open_shop
+from cluster.config import Settings
 from serve.ingress import make_api
 from serve.layout import LocalReplicas
 from serve.releases import serving_versions
 
 Row = dict[str, Any]
+Call = tuple[str, str, str, bytes, int, int]
 
 _TARGET = 0.65
+_IN_FLIGHT = 32
 _CALLS = (
-    ("recommendations", "GET", "/v1/recommendations", b"user_id=user-5&k=20", 0, 100),
+    ("recommendations", "GET", "/v1/recommendations", b"user_id=user-5&k=20", 0, 192),
     ("forecasts", "POST", "/v1/forecasts", b"", 50, 15),
     ("order-plans", "POST", "/v1/order-plans", b"", 100, 10),
 )
@@ -41,6 +46,7 @@ def main() -> None:
     if arguments.quick:
         arguments.items = 500
     rows = _measure(arguments)
+    alone, together = rows[:-3], rows[-3:]
     targets = [
         make_target(
             f"{bare['route']}: CPU time of bare over ours",
@@ -48,7 +54,17 @@ def main() -> None:
             target=_TARGET,
             at_least=True,
         )
-        for bare, ours in zip(rows[::2], rows[1::2], strict=True)
+        for bare, ours in zip(alone[::2], alone[1::2], strict=True)
+    ]
+    bare_ms, batched_ms, single_ms = (row["cpu_ms"] for row in together)
+    targets += [
+        make_target(
+            f"recommendations, {_IN_FLIGHT} at a time: CPU time of {name} over ours",
+            value=round(other_ms / batched_ms, 3),
+            target=target,
+            at_least=True,
+        )
+        for name, other_ms, target in (("bare", bare_ms, _TARGET), ("ours without batches", single_ms, 1.0))
     ]
     report("serving_cpu", rows, targets=targets, arguments=arguments, facts={"items": arguments.items})
 
@@ -58,18 +74,26 @@ def _measure(arguments: argparse.Namespace) -> list[Row]:
     settings = open_shop(folder, num_items=arguments.items, seed=arguments.seed)
     serving = settings.serve.model_copy(update={"access": "development", "rate_per_s": 0.0, "stored_series": 0})
     settings = settings.model_copy(update={"serve": serving})
+    logging.getLogger("restock").addHandler(logging.NullHandler())
+    apps: dict[str, ASGIApp] = {"bare": make_app(settings), "ours": _ours(settings)}
+    alone = [_row(name, app, call, at_a_time=1) for call in _CALLS for name, app in apps.items()]
+    one_by_one = settings.model_copy(update={"serve": serving.model_copy(update={"batch_users": 1})})
+    apps |= {"ours without batches": _ours(one_by_one)}
+    return [*alone, *(_row(name, app, _CALLS[0], at_a_time=_IN_FLIGHT) for name, app in apps.items())]
+
+
+def _ours(settings: Settings) -> ASGIApp:
     replicas = LocalReplicas(settings)
     asyncio.run(replicas.reconfigure(serving_versions(settings)))
-    logging.getLogger("restock").addHandler(logging.NullHandler())
-    apps: dict[str, ASGIApp] = {"bare": make_app(settings), "ours": make_api(replicas.services, settings=settings)}
-    return [
-        {"system": name, "route": call[0], "cpu_ms": round(asyncio.run(_cpu_ms(app, call)), 2), "requests": call[-1]}
-        for call in _CALLS
-        for name, app in apps.items()
-    ]
+    return make_api(replicas.services, settings=settings)
 
 
-async def _cpu_ms(app: ASGIApp, call: tuple[str, str, str, bytes, int, int]) -> float:
+def _row(name: str, app: ASGIApp, call: Call, *, at_a_time: int) -> Row:
+    spent_ms = round(asyncio.run(_cpu_ms(app, call, at_a_time=at_a_time)), 2)
+    return {"system": name, "route": call[0], "at_a_time": at_a_time, "cpu_ms": spent_ms, "requests": call[-1]}
+
+
+async def _cpu_ms(app: ASGIApp, call: Call, *, at_a_time: int) -> float:
     _, method, path, query, num_series, times = call
     series = [{"item_id": f"item-{item:05d}"} for item in range(num_series)]
     body = json.dumps({"series": series}).encode() if series else b""
@@ -77,8 +101,13 @@ async def _cpu_ms(app: ASGIApp, call: tuple[str, str, str, bytes, int, int]) -> 
     scope |= {"headers": [(b"content-type", b"application/json")], "client": ("127.0.0.1", 1), "scheme": "http"}
     await _call(app, scope, body)  # first calls import and allocate
     began_s = time.process_time()
-    for _ in range(times):
-        await _call(app, scope, body)
+    left = iter(range(times))
+
+    async def client() -> None:
+        for _ in left:
+            await _call(app, scope, body)
+
+    await asyncio.gather(*(client() for _ in range(at_a_time)))
     return 1e3 * (time.process_time() - began_s) / times
 
 

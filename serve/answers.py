@@ -3,7 +3,7 @@
 Shapes: S series, H horizon periods, Q quantile levels, U users, K items.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
@@ -115,6 +115,19 @@ class UserRecommendations:
     due_items: list[list[tuple[str, float]]] | None
     due_within_days: int | None
     model_version: str
+
+    def of(self, users: slice) -> "UserRecommendations":
+        """The same answer for some of the users."""
+        return replace(
+            self,
+            user_ids=self.user_ids[users],
+            item_ids_UK=self.item_ids_UK[users],
+            score_UK=self.score_UK[users],
+            reason_UK=self.reason_UK[users],
+            is_fallback_U=self.is_fallback_U[users],
+            interests=None if self.interests is None else self.interests[users],
+            due_items=None if self.due_items is None else self.due_items[users],
+        )
 
     def to_json(self, user: int) -> dict[str, Any]:
         """JSON form of one user's row, as the schema ``RecommendationAnswer``."""

@@ -93,6 +93,9 @@ class ServeSettings(Section):
         1_800, ge=1, description="seconds without an event after which live events are forgotten"
     )
 
+    batch_users: int = Field(
+        32, ge=1, description="users whose waiting requests are recommended to in one go; 1: each request by itself"
+    )
     event_days: int = Field(7, ge=1, description="days that live events are kept in the database")
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from cluster.config import Settings
 from cluster.dataset import open_dataset
 from recsys.sessions import LiveEvent, SessionStore
 from serve.answers import ServedModelInfo, UserRecommendations, VisitIntent
+from serve.deployments.batcher import Batcher
 from serve.deployments.stored import describe, device_of
 from serve.deployments.worker import Worker
 from serve.problems import NotReadyError
@@ -40,6 +42,14 @@ class _Loaded:
     rules: "RuleBook"
     row_of: dict[str, int]
     stored: StoredVersion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """Users of one request, and how many items each is to be recommended."""
+
+    user_ids: list[str]
+    k: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +82,7 @@ class RecommenderReplica(Measured):
             events_per_user=limits.session_events,
             ttl_s=limits.session_ttl_s,
         )
+        self._batcher = Batcher(self._recommend_all, most=limits.batch_users)
         self._is_free: dict[str, bool] = {}
         self._events, self._stock = EventReader(ttl_s=limits.session_ttl_s), StockReader()
         self._follower = Follower(settings, read=self._read, take=self._take)
@@ -84,11 +95,9 @@ class RecommenderReplica(Measured):
 
     async def recommend(self, user_ids: list[str], *, k: int) -> UserRecommendations:
         """Best items of each user, after what they did just now; a user of whom nothing is known gets popular ones."""
-        meter().observe(BATCH_SIZE, len(user_ids), NAME)
         await self._follower.catch_up()
-        now_s = int(time.time())
-        live = {user_id: self._sessions.events(user_id, now_s=now_s) for user_id in user_ids}
-        return await self._worker.run(_recommend, self._current(), user_ids, k, live)
+        # Of one number of items: a longer list does not begin with the shorter one.
+        return await self._batcher.ask(_Wanted(user_ids=user_ids, k=k), kind=k)
 
     async def observe(self, user_id: str, events: Sequence[LiveEvent]) -> int:
         """Keep events of one user; how many were new."""
@@ -109,6 +118,16 @@ class RecommenderReplica(Measured):
     async def describe(self) -> ServedModelInfo:
         """Which version answers."""
         return describe(self._current().stored)
+
+    async def _recommend_all(self, wanted: Sequence[_Wanted]) -> list[UserRecommendations]:
+        """Answers to requests for the same number of items each."""
+        user_ids = [user_id for one in wanted for user_id in one.user_ids]
+        meter().observe(BATCH_SIZE, len(user_ids), NAME)
+        now_s = int(time.time())
+        live = {user_id: self._sessions.events(user_id, now_s=now_s) for user_id in user_ids}
+        answer = await self._worker.run(_recommend, self._current(), user_ids, wanted[0].k, live)
+        ends = list(accumulate(len(one.user_ids) for one in wanted))
+        return [answer.of(slice(end - len(one.user_ids), end)) for one, end in zip(wanted, ends, strict=True)]
 
     def _read(self, session: Session) -> _News:
         return _News(events=self._events.read(session), is_free=self._stock.read(session))
