@@ -21,6 +21,8 @@ from cluster.config import RuntimeSettings
 from cluster.runtime import connect, set_environment
 
 _BRIDGE, _NETWORK, _PORT = "restock-br", "10.177.0", 6399
+HERE = f"{_NETWORK}.1"
+"""Address of this process on the bridge."""
 _RAY = str(Path(sys.executable).with_name("ray"))
 
 
@@ -30,6 +32,11 @@ class Host:
 
     name: str
     address: str
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """What a command begins with to run in it."""
+        return ("ip", "netns", "exec", self.name)
 
     def pids(self) -> list[int]:
         """Processes in it."""
@@ -58,22 +65,27 @@ def why_no_hosts() -> str:
 
 
 @contextmanager
-def start_hosts(count: int, *, cpus: int) -> Iterator[list[Host]]:
-    """Ray nodes on so many hosts beside a head without CPUs; yields those that are not lost yet."""
-    set_environment()
+def join_hosts(count: int) -> Iterator[list[Host]]:
+    """So many hosts on one bridge, on which this process is too; gone at the end."""
     with ExitStack() as stack:
         _run("ip", "link", "add", _BRIDGE, "type", "bridge")
         stack.callback(_quietly, "ip", "link", "delete", _BRIDGE)
-        _run("ip", "address", "add", f"{_NETWORK}.1/24", "dev", _BRIDGE)
+        _run("ip", "address", "add", f"{HERE}/24", "dev", _BRIDGE)
         _run("ip", "link", "set", _BRIDGE, "up")
-        head = _start_ray(f"--head --port={_PORT} --num-cpus=0 --include-dashboard=false", f"{_NETWORK}.1")
+        yield [_make_host(number, stack) for number in range(2, count + 2)]
+
+
+@contextmanager
+def start_hosts(count: int, *, cpus: int) -> Iterator[list[Host]]:
+    """Ray nodes on so many hosts beside a head without CPUs; yields those that are not lost yet."""
+    set_environment()
+    with join_hosts(count) as hosts, ExitStack() as stack:
+        head = _start_ray(f"--head --port={_PORT} --num-cpus=0 --include-dashboard=false", HERE)
         stack.callback(_end, head)
-        hosts = [_make_host(number, stack) for number in range(2, count + 2)]
         for host in hosts:
-            inside = ("ip", "netns", "exec", host.name)
-            node = _start_ray(f"--address={_NETWORK}.1:{_PORT} --num-cpus={cpus}", host.address, inside=inside)
+            node = _start_ray(f"--address={HERE}:{_PORT} --num-cpus={cpus}", host.address, inside=host.inside)
             stack.callback(_end, node)
-        with connect(RuntimeSettings(address=f"{_NETWORK}.1:{_PORT}")):
+        with connect(RuntimeSettings(address=f"{HERE}:{_PORT}")):
             _wait_for(count)
             yield hosts
 
