@@ -19,7 +19,7 @@ from forecasting.train import fit_and_hold_out
 
 pytestmark = pytest.mark.integration
 
-EPOCHS, LOST_AFTER = 24, 3
+EPOCHS, LOST_AFTER = 16, 2
 
 
 def long_settings(*overrides: str) -> Settings:
