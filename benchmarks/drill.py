@@ -1,9 +1,11 @@
 """What clients of the service notice while parts of it die and models change.
 
 The service runs with two replicas of each deployment under steady load from a few clients that ask for recommendations,
-forecasts and plans. One replica of each deployment, the proxy and the controller are killed with SIGKILL; a model is
-swapped, a broken one is refused, the swap is rolled back. A request fails if it is answered by a 5xx or not at all;
-``failed_after_retries`` counts those that two more tries, half a second and a second later, did not save.
+forecasts and plans, and tell events. One replica of each deployment, the proxy and the controller are killed with
+SIGKILL; a model is swapped, a broken one is refused, the swap is rolled back; with ``--database postgresql`` its server
+is ended as by a crash and started again. A request fails if it is answered by a 5xx or not at all;
+``failed_after_retries`` counts those that two more tries, half a second and a second later, did not save. At the end
+every event that was answered for is told again under its key: one that the service does not know was lost.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ import httpx
 import psutil
 
 from benchmarks.frame import make_parser, make_target, report
+from benchmarks.postgres import PostgresServer, running_postgres
 from benchmarks.serving import System, running_service
 from benchmarks.serving_shop import open_shop, overrides_of
 from cluster.artifacts import open_store
@@ -33,6 +37,8 @@ Row = dict[str, Any]
 _NUM_ITEMS, _NUM_CLIENTS, _PAUSE_S = 500, 3, 0.05
 _RETRY_AFTER_S = (0.5, 1.0)
 _PROXY_BACK_S = 60.0
+_DATABASE_AWAY_S = 3.0
+_KINDS = ("recommendations", "forecasts", "order-plans", "events")
 _REPLICAS = ("forecaster", "recommender", "policy", "planner", "ingress")
 _TITLES = {name: f"ServeReplica:restock:{name}" for name in _REPLICAS} | {
     "proxy": "ProxyActor",
@@ -46,6 +52,7 @@ class Sent:
 
     at_s: float
     took_s: float
+    is_write: bool
     failed: bool
     failed_after_retries: bool
 
@@ -53,7 +60,9 @@ class Sent:
 def main() -> None:
     """Start the service and its clients; then one drill after another."""
     arguments = _parse()
-    with tempfile.TemporaryDirectory() as folder:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        server = stack.enter_context(running_postgres()) if arguments.database == "postgresql" else None
         shop = arguments.shop or Path(folder) / "shop"
         settings = open_shop(shop, num_items=_NUM_ITEMS, seed=arguments.seed)
         good, broken = _candidates(settings)
@@ -64,6 +73,8 @@ def main() -> None:
             "serve.patience_s=30",
             "serve.follow_s=0",
         ]
+        if server:
+            sets.append(f"serve.database_url={server.new_schema()}")
         with running_service(sets) as system, Clients(system) as clients:
             time.sleep(arguments.calm_s)
             rows = [clients.watch("nothing", lambda: "", calm_s=arguments.calm_s)]
@@ -82,7 +93,10 @@ def main() -> None:
                         what, lambda verb=verb, body=body: _release(system, verb, body), calm_s=arguments.calm_s
                     )
                 )
-    facts = {"proxy": arguments.proxy, "clients": _NUM_CLIENTS, "replicas": 2}
+            rows.append(_restart_row(clients, server, calm_s=arguments.calm_s))
+            clients.rest()
+            rows.append({"event": "told again at the end", **clients.tell_again()})
+    facts = {"proxy": arguments.proxy, "database": arguments.database, "clients": _NUM_CLIENTS, "replicas": 2}
     report("drill", rows, targets=_targets(rows), arguments=arguments, facts=facts)
 
 
@@ -91,10 +105,24 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--calm-s", type=float, default=20.0, help="seconds of load after each event")
     parser.add_argument("--shop", type=Path, help="folder of the shop; made if missing")
     parser.add_argument("--proxy", choices=["python", "haproxy"], default="python")
+    parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.calm_s = 3.0
     return arguments
+
+
+def _restart_row(clients: "Clients", server: PostgresServer | None, *, calm_s: float) -> Row:
+    if server is None:
+        return {"event": "restart the database", "skipped": "SQLite has no server; --database postgresql has one"}
+
+    def restart() -> str:
+        server.stop()
+        time.sleep(_DATABASE_AWAY_S)
+        server.start()
+        return f"away for {_DATABASE_AWAY_S:g} s and its start"
+
+    return clients.watch("restart the database", restart, calm_s=calm_s)
 
 
 def _candidates(settings: Settings) -> tuple[str, str]:
@@ -147,6 +175,7 @@ class Clients:
         self._client = httpx.Client(base_url=system.url, headers=system.headers, timeout=60)
         self._done = threading.Event()
         self._sent: list[Sent] = []
+        self._told: set[int] = set()
         self._pool = ThreadPoolExecutor(_NUM_CLIENTS)
 
     def __enter__(self) -> "Clients":
@@ -154,11 +183,21 @@ class Clients:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.rest()
+        self._pool.shutdown()
+        self._client.close()
+
+    def rest(self) -> None:
+        """Ask no more."""
         self._done.set()
         for running in self._running:
             running.result()
-        self._pool.shutdown()
-        self._client.close()
+
+    def tell_again(self) -> Row:
+        """Tell every event that was answered for once more: the service knows it, or has lost it."""
+        answers = [self._tell(number).json() for number in sorted(self._told)]
+        lost = sum(not answer.get("is_repeat") for answer in answers)
+        return {"sent": len(answers), "failed": lost, "failed_after_retries": lost}
 
     def watch(self, what: str, act: Callable[[], str], *, calm_s: float) -> Row:
         """Do something, go on asking for a while, and say what became of the requests meanwhile."""
@@ -175,6 +214,7 @@ class Clients:
             "outcome": outcome,
             "sent": len(sent),
             "failed": len(failed),
+            "failed_writes": sum(request.failed and request.is_write for request in sent),
             "failed_after_retries": sum(request.failed_after_retries for request in sent),
             "seconds_of_effect": round(max(failed) - min(failed), 2) if failed else 0.0,
             "acted_s": round(acted_s, 2),
@@ -191,21 +231,49 @@ class Clients:
                     time.sleep(pause_s)
                     lost = self._fails(number)
             took_s = time.monotonic() - at_s
-            self._sent.append(Sent(at_s=at_s, took_s=took_s, failed=failed, failed_after_retries=lost))
-            number += 1
+            self._sent.append(
+                Sent(
+                    at_s=at_s,
+                    took_s=took_s,
+                    is_write=_is_write(number),
+                    failed=failed,
+                    failed_after_retries=lost,
+                )
+            )
+            number += _NUM_CLIENTS
             time.sleep(_PAUSE_S)
 
     def _fails(self, number: int) -> bool:
-        items = [{"item_id": f"item-{(number + place) % _NUM_ITEMS:05d}"} for place in range(5)]
         try:
-            if number % 3 == 0:
-                response = self._client.get(f"/v1/recommendations?user_id=user-{number}&k=10")
-            else:
-                route = "forecasts" if number % 3 == 1 else "order-plans"
-                response = self._client.post(f"/v1/{route}", json={"series": items})
+            status = self._ask(number).status_code
         except httpx.HTTPError:
             return True
-        return response.status_code >= 500
+        if _is_write(number) and status < 300:
+            self._told.add(number)
+        return status >= 500
+
+    def _ask(self, number: int) -> httpx.Response:
+        if _is_write(number):
+            return self._tell(number)
+        kind = _kind_of(number)
+        if kind == "recommendations":
+            return self._client.get(f"/v1/recommendations?user_id=user-{number}&k=10")
+        items = [{"item_id": f"item-{(number + place) % _NUM_ITEMS:05d}"} for place in range(5)]
+        return self._client.post(f"/v1/{kind}", json={"series": items})
+
+    def _tell(self, number: int) -> httpx.Response:
+        event = {"item_id": f"item-{number % _NUM_ITEMS:05d}", "event_type": "view"}
+        body = {"user_id": f"user-{number}", "events": [event]}
+        return self._client.post("/v1/events", json=body, headers={"idempotency-key": f"drill-{number}"})
+
+
+def _kind_of(number: int) -> str:
+    # Each client goes through all kinds: it counts in steps of the number of clients.
+    return _KINDS[number // _NUM_CLIENTS % len(_KINDS)]
+
+
+def _is_write(number: int) -> bool:
+    return _kind_of(number) == "events"
 
 
 def _targets(rows: list[Row]) -> list[Row]:
@@ -213,7 +281,7 @@ def _targets(rows: list[Row]) -> list[Row]:
     return [
         make_target(f"{row['event']}: failed requests", value=row["failed"], target=0, at_least=False)
         for row in rows
-        if row["event"] in watched
+        if row["event"] in (*watched, "told again at the end")
     ]
 
 

@@ -5,10 +5,11 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
-from databases import PostgresServer, memory_folder, running_postgres
+from databases import running_postgres
 from serving_home import Home, make_home
 from starlette.testclient import TestClient
 
+from benchmarks.postgres import PostgresServer, memory_folder
 from cluster.config import Settings, load_settings
 from serve.golden import check_release
 from serve.handles import Services

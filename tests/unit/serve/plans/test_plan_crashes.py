@@ -12,9 +12,9 @@ from typing import Any
 import crashing_shop
 import pytest
 from crashing_shop import COUNTED_QTY, SHOP, SOLD_QTY
-from databases import PostgresServer, memory_folder
 from sqlalchemy import func, select
 
+from benchmarks.postgres import PostgresServer, memory_folder
 from cluster.config import load_settings
 from serve.plans.approvals import order_id_of
 from serve.store.database import open_database
