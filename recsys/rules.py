@@ -96,6 +96,10 @@ class RuleBook:
         available_I[row_J] = is_free_J
         return replace(self, facts=replace(self.facts, available_I=available_I))
 
+    def regardless_of_stock(self) -> "RuleBook":
+        """The same rules, were everything on the shelf."""
+        return replace(self, facts=replace(self.facts, available_I=np.ones_like(self.facts.available_I)))
+
     def pick(self, score_UI: ScoreArray, histories: Interactions, *, k: int) -> Picked:
         """Best ``k`` items of each user that the rules allow; see :func:`pick_items`."""
         return pick_items(score_UI, histories, facts=self.facts, settings=self.settings, k=k)

@@ -109,8 +109,10 @@ class RecommenderReplica(Measured):
         return await self._worker.run(_intent, self._current(), events)
 
     async def check(self) -> str:
-        """Recommend one item to a stranger; return the version that did."""
-        answer = await self.recommend([""], k=1)
+        """Recommend one item to a stranger, sold out or not; return the version that did."""
+        loaded = self._current()
+        whole = replace(loaded, rules=loaded.rules.regardless_of_stock())
+        answer = await self._worker.run(_recommend, whole, [""], 1, {})
         if not answer.item_ids_UK[0, 0]:
             raise NotReadyError("the recommender has nothing to recommend; promote another version")
         return answer.model_version

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -185,6 +185,17 @@ def test_a_plan_is_made_beside_the_requests_and_its_orders_count(client: httpx.C
     assert answer["on_order_qty"] == line["order_qty"]
 
 
+def test_a_shop_that_is_sold_out_stays_ready_and_recommends_nothing(client: httpx.Client) -> None:
+    stock = [{"item_id": item, "on_hand_qty": 0.0} for item in ITEMS]
+    body = {"counted_on": AFTER_ON.isoformat(), "stock": stock}
+    assert client.post("/v1/stock", json=body, headers={"idempotency-key": "empty"}).status_code == 200
+    end_s = time.monotonic() + 60
+    while (answer := client.get("/v1/recommendations?user_id=user-1&k=3").json())["items"]:
+        assert time.monotonic() < end_s, answer
+        time.sleep(0.2)
+    assert client.get("/readyz").status_code == 200
+
+
 def test_what_is_told_to_be_sold_out_leaves_the_next_recommendations(client: httpx.Client) -> None:
     def shown() -> set[str]:
         # Two replicas answer: each user is one's.
@@ -193,8 +204,8 @@ def test_what_is_told_to_be_sold_out_leaves_the_next_recommendations(client: htt
         assert not any(answer["is_fallback"] for answer in answers)
         return {item["item_id"] for answer in answers for item in answer["items"]}
 
-    def count(units: float) -> None:
-        stock = [{"item_id": ITEMS[6], "on_hand_qty": units}]
+    def count(units: float, items: Sequence[str] = ITEMS[6:7]) -> None:
+        stock = [{"item_id": item, "on_hand_qty": units} for item in items]
         body = {"counted_on": str(AFTER_ON), "stock": stock, "is_complete": False}
         told = client.post("/v1/stock", json=body, headers={"idempotency-key": f"shelf-{units}"})
         assert told.status_code == 200, told.text
@@ -203,6 +214,7 @@ def test_what_is_told_to_be_sold_out_leaves_the_next_recommendations(client: htt
         while (ITEMS[6] in shown()) != (units > 0) and time.monotonic() < end_s:
             time.sleep(0.2)
 
+    count(7, ITEMS)
     assert ITEMS[6] in shown()
     count(0)
     assert ITEMS[6] not in shown()

@@ -70,6 +70,11 @@ class Load:
             running.result()
         self._pool.shutdown()
 
+    @property
+    def num_threads(self) -> int:
+        """Requests that are on their way at a time."""
+        return self._threads
+
     def _ask(self, first: int) -> None:
         number = first
         while not self._done.is_set():
@@ -78,9 +83,8 @@ class Load:
             number += 1
 
 
-def test_killed_replicas_lose_no_request(composed: ServiceHandle) -> None:
-    names = ("forecaster", "recommender", "policy", "planner", "ingress")
-    victims = {name: pids_of(name) for name in names}
+def test_killed_models_and_planners_lose_no_request(composed: ServiceHandle) -> None:
+    victims = {name: pids_of(name) for name in ("forecaster", "recommender", "policy", "planner")}
     assert all(len(pids) == 2 for pids in victims.values())
     with Load(composed.url) as load:
         for pids in victims.values():
@@ -88,6 +92,16 @@ def test_killed_replicas_lose_no_request(composed: ServiceHandle) -> None:
             time.sleep(1)
     assert set(load.outcomes) == {"200"}
     assert sum(load.outcomes.values()) > 10
+
+
+def test_a_killed_ingress_loses_no_more_than_what_it_was_working_on(composed: ServiceHandle) -> None:
+    """Serve's Python proxy asks nobody else; HAProxy does."""
+    with Load(composed.url) as load:
+        os.kill(pids_of("ingress")[0], signal.SIGKILL)
+        time.sleep(1)
+    lost = sum(count for outcome, count in load.outcomes.items() if outcome != "200")
+    assert lost <= load.num_threads
+    assert load.outcomes["200"] > load.num_threads
 
 
 def test_live_events_reach_the_replica_that_recommends(composed: ServiceHandle) -> None:
