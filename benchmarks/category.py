@@ -47,7 +47,8 @@ _SETTINGS: dict[str, Any] = {
     "evaluations": 12,
     "patience": 6,
     "budget_steps_ppo": 3_000_000,
-    "budget_steps_dqn": 1_500_000,
+    "budget_steps_dqn": 3_000_000,
+    "replay_capacity": 700_000,
     "budget_steps_direct": 5_000_000,
 }
 

@@ -106,7 +106,6 @@ INSTANCE_SETTINGS: dict[str, Any] = {
     "budget_steps_ppo": 2_600_000,
     "budget_steps_dqn": 2_800_000,
     "replay_capacity": 700_000,
-    "replay_ratio": 2.0,  # siblings are cheap: fresh ones teach more than the same ones again
     "budget_steps_direct": 2_500_000,
 }
 """One set of hyperparameters for every instance and seed; what is not named is the product's default."""

@@ -86,7 +86,7 @@ def main() -> None:
     # The quick form has a quarter of the batch, and of each minibatch.
     rows_per_block, minibatch = (128, 1_024) if arguments.quick else (512, 4_096)
     settings = PolicySettings(
-        num_rows=rows_per_block, rollout_periods=32, num_epochs=4, minibatch_size=minibatch, hidden=64
+        num_rows=rows_per_block, rollout_periods=32, num_epochs=4, minibatch_size=minibatch, replay_ratio=4.0, hidden=64
     )
     rows, targets = [], []
     with tempfile.TemporaryDirectory() as folder, connect(RuntimeSettings(num_cpus=1)):

@@ -106,7 +106,9 @@ def test_the_documented_metrics_are_logged(algorithm, names):
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "updates"), [("ppo", SMALL.num_epochs * 256 // 64), ("dqn", 4 * 256 // 64)], indirect=["algorithm"]
+    ("algorithm", "updates"),
+    [("ppo", SMALL.num_epochs * 256 // 64), ("dqn", int(SMALL.replay_ratio * 256 // 64))],
+    indirect=["algorithm"],
 )
 def test_every_call_makes_the_updates_that_the_configuration_says(algorithm, updates):
     result = algorithm.train()
