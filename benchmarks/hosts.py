@@ -23,6 +23,7 @@ from cluster.runtime import connect, set_environment
 _BRIDGE, _NETWORK, _PORT = "restock-br", "10.177.0", 6399
 HERE = f"{_NETWORK}.1"
 """Address of this process on the bridge."""
+_START_S = 90.0
 _RAY = str(Path(sys.executable).with_name("ray"))
 
 
@@ -82,11 +83,12 @@ def start_hosts(count: int, *, cpus: int) -> Iterator[list[Host]]:
     with join_hosts(count) as hosts, ExitStack() as stack:
         head = _start_ray(f"--head --port={_PORT} --num-cpus=0 --include-dashboard=false", HERE)
         stack.callback(_end, head)
-        for host in hosts:
-            node = _start_ray(f"--address={HERE}:{_PORT} --num-cpus={cpus}", host.address, inside=host.inside)
-            stack.callback(_end, node)
         with connect(RuntimeSettings(address=f"{HERE}:{_PORT}")):
-            _wait_for(count)
+            for number, host in enumerate(hosts, start=1):
+                # One after another: nodes that start at once on few cores miss Ray's own deadline.
+                node = _start_ray(f"--address={HERE}:{_PORT} --num-cpus={cpus}", host.address, inside=host.inside)
+                stack.callback(_end, node)
+                _wait_for(node, num_nodes=number + 1, name=host.name)
             yield hosts
 
 
@@ -125,10 +127,13 @@ def _start_ray(options: str, address: str, *, inside: tuple[str, ...] = ()) -> s
     )
 
 
-def _wait_for(count: int) -> None:
+def _wait_for(process: subprocess.Popen[bytes], *, num_nodes: int, name: str) -> None:
     import ray
 
-    while sum(node["Alive"] for node in ray.nodes()) <= count:
+    deadline = time.monotonic() + _START_S
+    while sum(node["Alive"] for node in ray.nodes()) < num_nodes:
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"{name}: its Ray node did not start within {_START_S:g} s; try on a quieter machine")
         time.sleep(0.2)
 
 
