@@ -4,12 +4,11 @@ A version of the model store becomes a run (its settings as parameters, its numb
 artifact) and a version of MLflow's registry, which has the same aliases. See :mod:`cluster.tracking`.
 """
 
-import logging
 import os
 from typing import TYPE_CHECKING, Final
 
 from cluster.errors import ConfigError
-from cluster.tracked import leaves_of, registry_name
+from cluster.tracked import leaves_of, numbers_of, registry_name, warn_not_told
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -21,7 +20,6 @@ VERSION_TAG: Final = "restock.version"
 _BATCH: Final = 100
 # Read by MLflow when it is imported: its own defaults wait minutes for a server that is down.
 _ENVIRONMENT: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-_log = logging.getLogger("restock.tracking")
 
 
 def tell_mlflow(store: "ArtifactStore", name: str, *, url: str) -> int:
@@ -42,8 +40,7 @@ def tell_mlflow(store: "ArtifactStore", name: str, *, url: str) -> int:
     try:
         return _tell(client, store, name)
     except (MlflowException, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        _log.warning("MLflow was not told of %s (%s); 'restock models sync' tells it later", name, reason)
+        warn_not_told("MLflow", name, error)
         return 0
 
 
@@ -86,11 +83,7 @@ def _tell_numbers(client: "MlflowClient", run_id: str, stored: "StoredVersion") 
     manifest = stored.manifest
     at = int(manifest.created_at.timestamp() * 1000)
     params = [Param(key, str(value)) for key, value in leaves_of(manifest.config)]
-    metrics = [
-        Metric(key, float(value), at, 0)
-        for key, value in leaves_of(manifest.metrics)
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    ]
+    metrics = [Metric(key, value, at, 0) for key, value in numbers_of(manifest.metrics)]
     for start in range(0, max(len(params), len(metrics)), _BATCH):
         client.log_batch(run_id, metrics[start : start + _BATCH], params[start : start + _BATCH])
 

@@ -8,19 +8,17 @@ them later. Which versions were told, with which aliases, is kept beside the mod
 """
 
 import json
-import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cluster.errors import ConfigError
-from cluster.tracked import leaves_of, registry_name
+from cluster.tracked import leaves_of, numbers_of, registry_name, warn_not_told
 
 if TYPE_CHECKING:
     from cluster.artifacts import ArtifactStore, StoredVersion
 
 _TIMEOUT_S: Final = 30
-_log = logging.getLogger("restock.tracking")
 
 
 def tell_wandb(store: "ArtifactStore", name: str, *, project: str) -> int:
@@ -45,8 +43,7 @@ def tell_wandb(store: "ArtifactStore", name: str, *, project: str) -> int:
         for version, aliases in changed.items():
             _tell_version(wandb, store.load(name, version), aliases=aliases, project=project, folder=store.root.parent)
     except (wandb.errors.Error, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        _log.warning("W&B was not told of %s (%s); 'restock models sync' tells it later", name, reason)
+        warn_not_told("W&B", name, error)
         return 0
     store.storage.change(f"{name}/wandb.json", lambda _: json.dumps(wanted).encode())
     return len(changed.keys() - told.keys())
@@ -75,8 +72,7 @@ def _tell_version(wandb: Any, stored: "StoredVersion", *, aliases: list[str], pr
             init_timeout=_TIMEOUT_S,
         ),
     )
-    numbers = {key: value for key, value in leaves_of(manifest.metrics) if isinstance(value, int | float)}
-    run.summary.update(numbers)
+    run.summary.update(dict(numbers_of(manifest.metrics)))
     facts = manifest.model_dump(mode="json", include={"kind", "trained_until_on", "data_digest", "code_digest"})
     artifact = wandb.Artifact(title, type="model", metadata={"version": stored.version, **facts})
     artifact.add_file(str(stored.folder / "manifest.json"))

@@ -15,4 +15,5 @@ def running_postgres() -> Iterator[postgres.PostgresServer]:
         with postgres.running_postgres() as server:
             yield server
     except postgres.PostgresMissingError as error:
+        # A server's programs are not a Python package; CI installs them, so that these tests run there.
         pytest.skip(str(error))

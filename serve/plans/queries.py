@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from cluster.errors import DataError
 from serve.problems import NotFoundError
@@ -72,16 +72,10 @@ class LineFilter:
 
 def list_runs(session: Session, *, state: RunState | None, limit: int, after: str | None) -> Page:
     """Runs, newest first."""
-    statement = select(PlanRun).order_by(PlanRun.created_at.desc(), PlanRun.run_id.desc())
+    statement = select(PlanRun)
     if state is not None:
         statement = statement.where(PlanRun.state == state)
-    if after is not None:
-        at, run_id = _read_cursor(after, kinds=(str, str))
-        moment = _moment(at)
-        earlier = and_(PlanRun.created_at == moment, PlanRun.run_id < run_id)
-        statement = statement.where(or_(PlanRun.created_at < moment, earlier))
-    rows, more = _page(session, statement, limit=limit)
-    cursor = _cursor(rows[-1].created_at.isoformat(), rows[-1].run_id) if more else None
+    rows, cursor = _newest(session, statement, at=PlanRun.created_at, key=PlanRun.run_id, limit=limit, after=after)
     return {"runs": [run_json(run) for run in rows], "next": cursor}
 
 
@@ -229,16 +223,10 @@ def list_audit(session: Session, *, subject: str | None, subject_id: str | None,
 
 def list_exports(session: Session, *, run_id: str | None, limit: int, after: str | None) -> Page:
     """Exports, newest first."""
-    statement = select(Export).order_by(Export.created_at.desc(), Export.export_id.desc())
+    statement = select(Export)
     if run_id is not None:
         statement = statement.where(Export.run_id == run_id)
-    if after is not None:
-        at, export_id = _read_cursor(after, kinds=(str, str))
-        moment = _moment(at)
-        earlier = and_(Export.created_at == moment, Export.export_id < export_id)
-        statement = statement.where(or_(Export.created_at < moment, earlier))
-    rows, more = _page(session, statement, limit=limit)
-    cursor = _cursor(rows[-1].created_at.isoformat(), rows[-1].export_id) if more else None
+    rows, cursor = _newest(session, statement, at=Export.created_at, key=Export.export_id, limit=limit, after=after)
     return {"exports": [export_json(row) for row in rows], "next": cursor}
 
 
@@ -314,6 +302,27 @@ def _conditions(wanted: LineFilter) -> list[ColumnElement[bool]]:
     return conditions
 
 
+def _newest(
+    session: Session,
+    statement: Select[Any],
+    *,
+    at: InstrumentedAttribute[datetime],
+    key: InstrumentedAttribute[str],
+    limit: int,
+    after: str | None,
+) -> tuple[Sequence[Any], str | None]:
+    """A page of rows, newest first and of one moment by key, and where the next page begins."""
+    statement = statement.order_by(at.desc(), key.desc())
+    if after is not None:
+        text, last = _read_cursor(after, kinds=(str, str))
+        moment = _moment(text)
+        statement = statement.where(or_(at < moment, and_(at == moment, key < last)))
+    rows, more = _page(session, statement, limit=limit)
+    if not more:
+        return rows, None
+    return rows, _cursor(getattr(rows[-1], at.key).isoformat(), getattr(rows[-1], key.key))
+
+
 def _page(session: Session, statement: Select[Any], *, limit: int) -> tuple[Sequence[Any], bool]:
     """The first rows, and whether there are more."""
     rows = session.scalars(statement.limit(limit + 1)).all()
@@ -330,7 +339,7 @@ def _read_cursor(text: str, *, kinds: tuple[type, ...]) -> list[Any]:
         if [type(part) for part in key] != list(kinds) or not all(map(_is_plain, key)):
             raise ValueError
     except (ValueError, TypeError, binascii.Error) as error:
-        raise DataError("'after' is not what an earlier page gave as 'next'; leave it out to start anew") from error
+        raise _no_cursor() from error
     return list(key)
 
 
@@ -343,10 +352,14 @@ def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise DataError("'after' is not what an earlier page gave as 'next'; leave it out to start anew") from error
+        raise _no_cursor() from error
     if moment.tzinfo is None:
-        raise DataError("'after' is not what an earlier page gave as 'next'; leave it out to start anew")
+        raise _no_cursor()
     return moment
+
+
+def _no_cursor() -> DataError:
+    return DataError("'after' is not what an earlier page gave as 'next'; leave it out to start anew")
 
 
 def _iso(value: date | datetime | None) -> str | None:
