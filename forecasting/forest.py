@@ -70,7 +70,7 @@ class Forest:
         if not all(roots):
             raise ValueError("not a model of LightGBM: no trees in it")
         branch_N = np.array(parts.branches, dtype=_BRANCH)
-        _check_branches(branch_N, num_leaves=len(parts.leaves))
+        _check_branches(branch_N, num_leaves=len(parts.leaves), num_words=len(parts.words))
         return cls(
             texts=tuple(texts),
             end_Q=np.cumsum([len(own) for own in roots]),
@@ -116,7 +116,7 @@ class Forest:
         return out_SQH.transpose(0, 2, 1)
 
 
-def _check_branches(branch_N: npt.NDArray[Any], *, num_leaves: int) -> None:
+def _check_branches(branch_N: npt.NDArray[Any], *, num_leaves: int, num_words: int) -> None:
     """Refuse what a walk would not come out of, or would leave the arrays by: compiled code does not look."""
     own_N = np.arange(len(branch_N))
     for side in ("left", "right"):
@@ -125,6 +125,9 @@ def _check_branches(branch_N: npt.NDArray[Any], *, num_leaves: int) -> None:
             raise ValueError("not a model of LightGBM: a branch leads nowhere, or back")
     if (branch_N["feature"] < 0).any():
         raise ValueError("not a model of LightGBM: a branch reads no input")
+    end_N = branch_N["first_word"].astype(np.int64) + branch_N["num_words"]
+    if (branch_N["first_word"] < 0).any() or (branch_N["num_words"] < 0).any() or (end_N > num_words).any():
+        raise ValueError("not a model of LightGBM: a branch on categories that are not there")
 
 
 class _Parts:

@@ -94,6 +94,15 @@ def test_branches_that_lead_nowhere_are_refused(boosters: list[lightgbm.Booster]
         Forest.read([broken])
 
 
+def test_sets_of_categories_that_are_not_there_are_refused(boosters: list[lightgbm.Booster]) -> None:
+    text = next(text for text in (one.model_to_string() for one in boosters) if "cat_boundaries=" in text)
+    head, tail = text.split("cat_boundaries=", 1)
+    bounds, rest = tail.split("\n", 1)
+    wider = " ".join([*bounds.split()[:-1], "999999"])
+    with pytest.raises(ValueError, match="categories that are not there"):
+        Forest.read([f"{head}cat_boundaries={wider}\n{rest}"])
+
+
 def test_zero_for_missing_is_refused(boosters: list[lightgbm.Booster]) -> None:
     random = np.random.default_rng(1)
     read_NZ = rows_of(*draw_inputs(random, num_series=500, horizon=1))
