@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks.frame import make_parser, make_target, report
@@ -23,12 +22,12 @@ from recsys.models.protocol import recommend
 from recsys.models.sequence import SequenceModel
 from recsys.predict import Recommender
 from recsys.train import blend_models, hold_out_validation
+from rl.evaluate import paired_interval
 
 Row = dict[str, Any]
 _K = 10
 _QUICK_USERS = 300
 _QUICK = ("recommender.epochs=1", "recommender.validation_users=300")
-_BOOTSTRAP = 1_000
 _LOSS_PERCENT = -1.0
 
 
@@ -88,19 +87,14 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def _rows(found: dict[str, dict[str, Any]], *, seconds: dict[str, float], seed: int) -> list[Row]:
-    rng = np.random.default_rng(seed)
-    num_users = len(found["cold"]["ndcg"])
-    drawn = [rng.integers(num_users, size=num_users) for _ in range(_BOOTSTRAP)]
     rows = []
     for name, measured in found.items():
         row: Row = {"system": name, "cpu_seconds": round(seconds[name], 1)}
         for measure in ("ndcg", "recall"):
-            ours_V, cold_V = measured[measure], found["cold"][measure]
-            ratios = [100 * (ours_V[rows_V].sum() / cold_V[rows_V].sum() - 1) for rows_V in drawn]
-            low, high = np.quantile(ratios, [0.025, 0.975])
-            row[f"{measure}_at_{_K}"] = float(ours_V.mean())
-            row[f"{measure}_over_cold_percent"] = float(100 * (ours_V.mean() / cold_V.mean() - 1))
-            row[f"{measure}_interval"] = f"{low:+.1f} to {high:+.1f}"
+            against = paired_interval(measured[measure], found["cold"][measure], seed=seed)
+            row[f"{measure}_at_{_K}"] = float(measured[measure].mean())
+            row[f"{measure}_over_cold_percent"] = 100 * against.estimate
+            row[f"{measure}_interval"] = f"{100 * against.low:+.1f} to {100 * against.high:+.1f}"
         rows.append(row)
     return rows
 
