@@ -3,7 +3,7 @@
 Shapes: S series.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -29,7 +29,8 @@ from rl.assumptions import make_supply_terms
 from rl.inventory import SupplyTerms
 from rl.ordering import ask_policies, make_order_plan
 from rl.orders import OrderPlan
-from rl.policies.protocol import Policy
+from rl.policies.protocol import JointPolicies, Policy
+from rl.policies.stacks import make_stacks
 from rl.policies.store import load_policy
 from rl.stock import StockReading, assume_stock, make_inventory_state
 
@@ -56,6 +57,7 @@ class _PlanJob:
     reading: StockReading | None
     forecaster: ServedForecaster
     policies: Mapping[str, Policy]
+    stacks: Sequence[JointPolicies]
     with_drivers: bool
 
     def part(self, rows: IntArray) -> OrderPlan:
@@ -69,7 +71,7 @@ class _PlanJob:
             state=reading.state,
             forecast=forecast,
             terms=terms,
-            wishes=ask_policies(policies, state=reading.state, forecast=forecast, terms=terms),
+            wishes=ask_policies(policies, state=reading.state, forecast=forecast, terms=terms, stacks=self.stacks),
             on_date=self.on_date,
             calendar=view.calendar,
             remark_S=reading.remark_S,
@@ -113,6 +115,7 @@ def plan_orders(
         view = announce(view, read_table("promotions", files.promotions))
     on_date = as_of or calendar.date_on(period)
     store = open_store(settings)
+    policies = load_policies(store, category_ids_S=view.index.category_ids_S, on_date=on_date)
     terms, assumed = make_supply_terms(dataset.table("supply_terms"), panel=view, settings=settings)
     job = _PlanJob(
         view=view,
@@ -120,7 +123,8 @@ def plan_orders(
         terms=terms,
         reading=_read_stock(dataset, files=files, view=view, on_date=on_date),
         forecaster=load_forecaster(store.load_as_of(FORECASTER, on_date).folder),
-        policies=load_policies(store, category_ids_S=view.index.category_ids_S, on_date=on_date),
+        policies=policies,
+        stacks=make_stacks(policies.values()),
         with_drivers=with_drivers,
     )
     parts = _plan_parts(job, processes=processes)

@@ -52,4 +52,5 @@ def export_policy(actor: nn.Module, *, grid: ActionGrid, name: str) -> ExportedP
             dynamic_axes={**_FREE_AXES, "wish_S": {0: "S"}, "action_S": {0: "S"}},
             opset_version=_OPSET,
         )
-    return ExportedPolicy(name=name, graph=content.getvalue(), grid=grid)
+    weights = {name: value.numpy() for name, value in actor.state_dict().items()}
+    return ExportedPolicy(name=name, graph=content.getvalue(), grid=grid, weights=weights)

@@ -81,13 +81,14 @@ class Context(NamedTuple):
 class ContextMaker(nn.Module):
     """Makes contexts for one grid."""
 
+    anchor_periods: Tensor
     batches_B: Tensor
     units_U: Tensor
     fractions_R: Tensor
 
     def __init__(self, grid: ActionGrid) -> None:
         super().__init__()
-        self._anchor_periods = grid.anchor_periods
+        self.register_buffer("anchor_periods", torch.tensor(grid.anchor_periods, dtype=torch.float32))
         for name, values in (("batches_B", grid.batches), ("units_U", grid.units), ("fractions_R", grid.fractions)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32))
 
@@ -129,7 +130,7 @@ class ContextMaker(nn.Module):
         )
         mean_S = expected_S / interval_S
         pairs_SA = (quantile_SZ[:, _NUM_OBSERVED:].unsqueeze(2) + self.batches_B * batch_S.view(-1, 1, 1)).flatten(1)
-        anchor_S = seen_SZ[:, -1] + self._anchor_periods * mean_S
+        anchor_S = seen_SZ[:, -1] + self.anchor_periods * mean_S
         quantity_SA = self._quantities(mean_S * review_period_S)
         up_to_SA = torch.cat([pairs_SA, anchor_S.unsqueeze(1)], 1)
         return Context(

@@ -7,6 +7,7 @@ Shapes: S series, H horizon periods, Q quantile levels, L periods until arrival,
 V supply-term columns.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -83,6 +84,11 @@ class ActionGrid:
             raise ValueError(f"quantities must be > 0, got units {self.units} and fractions {self.fractions}")
 
     @property
+    def seen_scores(self) -> tuple[float, ...]:
+        """Normal scores of the quantiles that the policy is given: those that it observes, then those it offers."""
+        return (*OBSERVED_SCORES, self.anchor_score, *self.scores)
+
+    @property
     def num_actions(self) -> int:
         """A: order nothing, the quantities, and with scores every pair of a score and a batch and the anchor."""
         levels = len(self.scores) * len(self.batches) + 1 if self.offers_anchor else 0
@@ -137,19 +143,19 @@ def anchored_grid(policy: Policy | None, terms: SupplyTerms) -> ActionGrid:
     return ActionGrid(anchor_score=score, anchor_periods=float(getattr(policy, "order_periods", 0.0)))
 
 
-def make_score_weights_QZ(levels_Q: FloatArray, scores: tuple[float, ...]) -> FloatArray:
+def make_score_weights_QZ(levels_Q: FloatArray, scores: Sequence[float]) -> FloatArray:
     """Weights that turn a forecast's quantiles into quantiles at the given normal scores: ``q_SQ @ weights_QZ``.
 
     Linear in the score between neighbouring levels and on the outermost segment beyond them, as
     :meth:`forecasting.forecast.Forecast.quantile_over_S`.
     """
     score_Q = ndtri(np.asarray(levels_Q, dtype=np.float64))
+    score_Z, column_Z = np.asarray(scores, dtype=np.float64), np.arange(len(scores))
+    right_Z = np.clip(np.searchsorted(score_Q, score_Z), 1, len(score_Q) - 1)
+    share_Z = (score_Z - score_Q[right_Z - 1]) / (score_Q[right_Z] - score_Q[right_Z - 1])
     weights_QZ = np.zeros((len(score_Q), len(scores)), dtype=np.float32)
-    for z, score in enumerate(scores):
-        right = int(np.clip(np.searchsorted(score_Q, score), 1, len(score_Q) - 1))
-        share = (score - score_Q[right - 1]) / (score_Q[right] - score_Q[right - 1])
-        weights_QZ[right - 1, z] += 1 - share
-        weights_QZ[right, z] += share
+    weights_QZ[right_Z - 1, column_Z] = 1 - share_Z
+    weights_QZ[right_Z, column_Z] = share_Z
     return weights_QZ
 
 
@@ -186,7 +192,7 @@ def make_forecast_inputs(forecast: Forecast, terms: SupplyTerms, *, grid: Action
     return {
         "mean_SH": np.ascontiguousarray(forecast.mean_SH, dtype=np.float32),
         "cumulative_SHQ": np.ascontiguousarray(forecast.cumulative_SHQ, dtype=np.float32),
-        "weights_QZ": make_score_weights_QZ(forecast.levels_Q, (*OBSERVED_SCORES, grid.anchor_score, *grid.scores)),
+        "weights_QZ": make_score_weights_QZ(forecast.levels_Q, grid.seen_scores),
         "lead_time_S": np.ascontiguousarray(terms.lead_time_S, dtype=np.int64),
         "review_period_S": np.ascontiguousarray(terms.review_period_S, dtype=np.int64),
         "terms_SV": make_terms_SV(terms),

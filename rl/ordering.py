@@ -17,7 +17,7 @@ from forecasting.forecast import Forecast
 from rl.constraints import OrderSteps, Reason, feasible_steps, is_review_period_S
 from rl.inventory import FloatArray, InventoryState, SharedStorage, SupplyTerms
 from rl.orders import PLAN_SCHEMA, OrderPlan
-from rl.policies.protocol import Policy
+from rl.policies.protocol import JointPolicies, Policy
 from rl.reasons import explain_line
 
 WideArray = npt.NDArray[np.float64]
@@ -32,17 +32,33 @@ class Wishes:
 
 
 def ask_policies(
-    policy_of_series: Sequence[Policy], *, state: InventoryState, forecast: Forecast, terms: SupplyTerms
+    policy_of_series: Sequence[Policy],
+    *,
+    state: InventoryState,
+    forecast: Forecast,
+    terms: SupplyTerms,
+    stacks: Sequence[JointPolicies] = (),
 ) -> Wishes:
-    """Ask each policy once, about all of its series; there is one policy per series."""
+    """Ask each policy once, about all of its series; there is one policy per series.
+
+    Parameters
+    ----------
+    stacks
+        Some of these policies together, by :func:`rl.policies.stacks.make_stacks`: the same wishes, sooner.
+    """
     if len(policy_of_series) != len(terms):
         raise ValueError(f"need one policy for each of {len(terms)} series, got {len(policy_of_series)}")
     rows_of: dict[int, list[int]] = {}
     for row, policy in enumerate(policy_of_series):
         rows_of.setdefault(id(policy), []).append(row)
+    asked = [(policy_of_series[rows[0]], np.array(rows)) for rows in rows_of.values()]
     wish_S = np.zeros(len(terms), dtype=np.float32)
-    for rows in map(np.array, rows_of.values()):
-        policy = policy_of_series[rows[0]]
+    for stack in stacks:
+        together = stack.worth_joining(asked)
+        if together:
+            wish_S += stack.order_quantity_S(together, state=state, forecast=forecast, terms=terms)
+            asked = [pair for pair in asked if all(pair[0] is not policy for policy, _ in together)]
+    for policy, rows in asked:
         wish_S[rows] = policy.order_quantity_S(state.take(rows), forecast.take(rows), terms.take(rows))
     return Wishes(wish_S=wish_S, policy_S=np.array([policy.name for policy in policy_of_series], dtype=np.str_))
 

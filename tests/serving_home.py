@@ -26,6 +26,10 @@ from recsys.models.blend import RECENT, Blend
 from recsys.models.neighbours import NeighbourModel
 from recsys.models.popularity import Popularity
 from recsys.predict import Recommender
+from rl.actors import GreedyActor
+from rl.export import export_policy
+from rl.network import OBSERVATION_NAMES, make_mlp
+from rl.observation import ActionGrid
 from rl.policies.classical import BaseStock
 from rl.policies.store import save_policy
 
@@ -81,6 +85,15 @@ def publish_policy(home: Home, name: str, *, cycle_service_level: float) -> str:
     """Store a base-stock rule as the champion."""
     policy = BaseStock(cycle_service_level=cycle_service_level)
     return _publish(home, name, kind="base_stock", save=lambda folder: save_policy(policy, folder))
+
+
+def publish_learned_policy(home: Home, name: str, *, seed: int) -> str:
+    """Store a network of drawn weights as the champion."""
+    grid = ActionGrid(anchor_score=1 + seed / 10)
+    torch.manual_seed(seed)
+    network = make_mlp(len(OBSERVATION_NAMES), hidden=8, num_outputs=grid.num_actions, output_gain=3.0)
+    policy = export_policy(GreedyActor(network), grid=grid, name="dqn")
+    return _publish(home, name, kind="dqn", save=policy.save)
 
 
 def make_forecaster(dataset: Dataset, settings: Settings, *, seed: int) -> Forecaster:

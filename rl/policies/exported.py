@@ -7,12 +7,14 @@ Shapes: S series.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
+from safetensors.numpy import load, save
 
 from cluster.errors import ArtifactError
 from forecasting.forecast import Forecast
@@ -21,6 +23,7 @@ from rl.observation import ActionGrid, make_forecast_inputs, make_state_inputs
 
 FORMAT = 2
 GRAPH_FILE = "policy.onnx"
+WEIGHTS_FILE = "policy.safetensors"
 FACTS_FILE = "policy.json"
 
 _NEXT_STEP = "train the policies again with 'restock train policies'"
@@ -37,6 +40,9 @@ class ExportedPolicy:
         The ONNX file's bytes.
     grid
         The orders that it chooses from.
+    weights
+        What the graph holds of its actor, by name: lets several policies be asked together. None of those that were
+        exported before weights were kept beside the graph.
 
     Raises
     ------
@@ -44,10 +50,13 @@ class ExportedPolicy:
         If onnxruntime cannot read the graph.
     """
 
-    def __init__(self, *, name: str, graph: bytes, grid: ActionGrid) -> None:
+    def __init__(
+        self, *, name: str, graph: bytes, grid: ActionGrid, weights: Mapping[str, FloatArray] | None = None
+    ) -> None:
         self._name = name
         self._graph = graph
         self._grid = grid
+        self._weights = weights or {}
         self._session = _make_session(graph, name)
 
     @property
@@ -59,6 +68,20 @@ class ExportedPolicy:
     def grid(self) -> ActionGrid:
         """The orders that it chooses from."""
         return self._grid
+
+    @property
+    def weights(self) -> Mapping[str, FloatArray]:
+        """Weights of its actor by name; empty where they are not kept."""
+        return self._weights
+
+    @property
+    def architecture(self) -> tuple[object, ...] | None:
+        """What policies must have in common to be asked together; None without weights."""
+        if not self._weights:
+            return None
+        grid = self._grid
+        num_orders = (len(grid.scores), len(grid.batches), len(grid.units), len(grid.fractions))
+        return num_orders, *sorted((name, value.shape) for name, value in self._weights.items())
 
     def order_quantity_S(self, state: InventoryState, forecast: Forecast, terms: SupplyTerms) -> FloatArray:
         """Units that the policy wishes to order now, before any constraint.
@@ -79,13 +102,17 @@ class ExportedPolicy:
     def save(self, folder: Path) -> None:
         """Write graph and facts into a folder, each in one rename."""
         folder.mkdir(parents=True, exist_ok=True)
-        facts = {
+        facts: dict[str, Any] = {
             "kind": "exported",
             "format": FORMAT,
             "name": self._name,
             "grid": self._grid.to_dict(),
             "graph_digest": _digest(self._graph),
         }
+        if self._weights:
+            weights = save(dict(self._weights))
+            facts["weights_digest"] = _digest(weights)
+            _write(folder / WEIGHTS_FILE, weights)
         _write(folder / GRAPH_FILE, self._graph)
         _write(folder / FACTS_FILE, (json.dumps(facts, indent=2) + "\n").encode())
 
@@ -103,17 +130,20 @@ class ExportedPolicy:
             graph = (folder / GRAPH_FILE).read_bytes()
             name, grid = facts["name"], ActionGrid.from_dict(facts["grid"])
             version, digest = facts["format"], facts["graph_digest"]
+            weights = (folder / WEIGHTS_FILE).read_bytes() if "weights_digest" in facts else b""
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArtifactError(f"{folder}: no learned policy can be read there ({error!r}); {_NEXT_STEP}") from error
         if version != FORMAT:
             raise ArtifactError(f"{folder}/{FACTS_FILE}: format {version}, this version reads {FORMAT}; {_NEXT_STEP}")
-        if digest != _digest(graph):
-            raise ArtifactError(f"{folder}/{GRAPH_FILE}: damaged, its digest is not the recorded one; {_NEXT_STEP}")
-        return cls(name=name, graph=graph, grid=grid)
+        weights_digest = facts.get("weights_digest", _digest(b""))
+        for file, content, recorded in ((GRAPH_FILE, graph, digest), (WEIGHTS_FILE, weights, weights_digest)):
+            if recorded != _digest(content):
+                raise ArtifactError(f"{folder}/{file}: damaged, its digest is not the recorded one; {_NEXT_STEP}")
+        return cls(name=name, graph=graph, grid=grid, weights=load(weights) if weights else None)
 
     def __reduce__(self) -> Any:
         # A session cannot be pickled: Ray sends the bytes, and the receiver opens its own.
-        return _restore, (self._name, self._graph, self._grid)
+        return _restore, (self._name, self._graph, self._grid, self._weights)
 
     def _run(
         self, state: InventoryState, forecast: Forecast, terms: SupplyTerms
@@ -125,8 +155,8 @@ class ExportedPolicy:
         return wish_S, action_S
 
 
-def _restore(name: str, graph: bytes, grid: ActionGrid) -> ExportedPolicy:
-    return ExportedPolicy(name=name, graph=graph, grid=grid)
+def _restore(name: str, graph: bytes, grid: ActionGrid, weights: Mapping[str, FloatArray]) -> ExportedPolicy:
+    return ExportedPolicy(name=name, graph=graph, grid=grid, weights=weights)
 
 
 def _make_session(graph: bytes, name: str) -> Any:

@@ -4,7 +4,7 @@ Shapes: S series, L periods until arrival.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -17,7 +17,7 @@ from cluster.manifest import slug_of
 from forecasting.forecast import Forecast
 from rl.inventory import InventoryState, SupplyTerms
 from rl.ordering import ask_policies
-from rl.policies.protocol import Policy
+from rl.policies.protocol import JointPolicies, Policy
 from serve.answers import AnsweredWishes, ServedModelInfo, StrArray
 from serve.deployments.stored import check_unseen, describe
 from serve.deployments.worker import Worker
@@ -35,6 +35,7 @@ class _Loaded:
 
     policies: Mapping[str, Policy]
     stored: Mapping[str, StoredVersion]
+    stacks: Sequence[JointPolicies]
 
     def name_of(self, category_id: str) -> str:
         """Model that orders for a category: its own, else the default textbook rule."""
@@ -85,7 +86,9 @@ class PolicyReplica(Measured):
         return self._loaded
 
     def _load(self, versions: Mapping[str, str]) -> _Loaded:
-        from rl.policies.store import load_policy  # here: the ONNX runtime belongs to this replica only
+        # Here: the ONNX runtime belongs to this replica only.
+        from rl.policies.stacks import make_stacks
+        from rl.policies.store import load_policy
 
         store = open_store(self._settings)
         stored = {name: store.load(name, version) for name, version in versions.items()}
@@ -96,7 +99,7 @@ class PolicyReplica(Measured):
             else load_policy(found.folder)
             for name, found in stored.items()
         }
-        return _Loaded(policies=policies, stored=stored)
+        return _Loaded(policies=policies, stored=stored, stacks=make_stacks(policies.values()))
 
 
 def _wish(
@@ -111,7 +114,9 @@ def _wish(
     used = sorted(set(name_S))
     for name in used:
         check_unseen(loaded.stored[name], as_of=as_of)
-    wishes = ask_policies([loaded.policies[name] for name in name_S], state=state, forecast=forecast, terms=terms)
+    wishes = ask_policies(
+        [loaded.policies[name] for name in name_S], state=state, forecast=forecast, terms=terms, stacks=loaded.stacks
+    )
     return AnsweredWishes(
         wish_S=wishes.wish_S,
         policy_S=wishes.policy_S,

@@ -142,7 +142,7 @@ def test_saved_loaded_and_pickled_policies_are_the_same(policy, tmp_path):
     save_policy(policy, tmp_path / "new" / "folder")
     for copy in (load_policy(tmp_path / "new" / "folder"), pickle.loads(pickle.dumps(policy))):
         assert isinstance(copy, ExportedPolicy)
-        assert (copy.name, copy.grid) == ("ppo", GRID)
+        assert (copy.name, copy.grid, copy.architecture) == ("ppo", GRID, policy.architecture)
         assert copy.order_quantity_S(*case).tolist() == expected_S.tolist()
 
 
@@ -157,6 +157,8 @@ def test_a_textbook_rule_goes_through_the_same_store(tmp_path):
     [
         ("policy.onnx", b"not a graph", "damaged"),
         ("policy.onnx", None, "no learned policy can be read"),
+        ("policy.safetensors", b"no weights", "damaged"),
+        ("policy.safetensors", None, "no learned policy can be read"),
         ("policy.json", b"{", "no policy can be read"),
         ("policy.json", b'{"kind": "oracle"}', "kind 'oracle' is unknown"),
         ("policy.json", b'{"kind": "exported"}', "no learned policy can be read"),

@@ -10,7 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving_home import AFTER_ON, ITEMS, TRAINED_UNTIL_ON, Home, make_home, publish_forecaster, publish_policy
+from serving_home import (
+    AFTER_ON,
+    ITEMS,
+    TRAINED_UNTIL_ON,
+    Home,
+    make_home,
+    publish_forecaster,
+    publish_learned_policy,
+    publish_policy,
+)
 
 from cluster.dataset import open_dataset
 from cluster.errors import ArtifactError, StaleInputError
@@ -83,7 +92,9 @@ def test_history_is_read_again_only_when_the_data_change(own: Home, monkeypatch:
 
 
 class TestPolicies:
-    async def _wishes(self, replica: PolicyReplica, home: Home, *, as_of: date) -> tuple[list[float], list[bool]]:
+    async def _wishes(
+        self, replica: PolicyReplica, home: Home, *, as_of: date, category_ids: list[str] | None = None
+    ) -> tuple[list[float], list[bool]]:
         panel = open_dataset(home.settings).panel()
         terms, _ = make_supply_terms(None, panel=panel, settings=home.settings)
         forecaster = ForecasterReplica(home.settings)
@@ -92,9 +103,8 @@ class TestPolicies:
         forecast = (await forecaster.predict(keys, horizon=None, levels=None, as_of=None)).forecast
         none_S = np.zeros(len(keys), dtype=np.float32)
         state = InventoryState(on_hand_S=none_S, on_order_SL=none_S[:, None], backorder_S=none_S, reserved_S=none_S)
-        answer = await replica.wish(
-            panel.index.category_ids_S, state=state, forecast=forecast, terms=terms, as_of=as_of
-        )
+        category_ids_S = panel.index.category_ids_S if category_ids is None else np.array(category_ids)
+        answer = await replica.wish(category_ids_S, state=state, forecast=forecast, terms=terms, as_of=as_of)
         return answer.wish_S.tolist(), answer.is_fallback_S.tolist()
 
     def test_each_category_gets_its_own_version_and_others_the_default(self, own: Home) -> None:
@@ -122,6 +132,33 @@ class TestPolicies:
             after = replica._current().policies
             assert after["policy/default"] is before["policy/default"]
             assert after[DAIRY] is not before[DAIRY]
+
+        asyncio.run(scenario())
+
+    def test_learned_policies_of_many_categories_are_asked_as_one_stack_and_each_wishes_its_own(
+        self, own: Home, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        categories = [f"category-{number}" for number in range(8)]
+        names = [f"policy/{slug_of(category)}" for category in categories]
+        versions = {name: publish_learned_policy(own, name, seed=seed) for seed, name in enumerate(names)}
+
+        async def scenario() -> None:
+            replica = PolicyReplica(own.settings)
+            await replica.reconfigure({"versions": {"policy/default": "v0001"} | versions})
+            policies = replica._current().policies
+            alone = []
+            for number in range(8):
+                wishes, _ = await self._wishes(
+                    replica, own, as_of=AFTER_ON, category_ids=categories[number : number + 1] * 8
+                )
+                alone.append(wishes[number])
+            # From here on only the stack can answer.
+            for name in names:
+                monkeypatch.setattr(policies[name], "_session", None)
+            together, fallbacks = await self._wishes(replica, own, as_of=AFTER_ON, category_ids=categories)
+            assert together == pytest.approx(alone, rel=1e-5, abs=1e-3)
+            assert len(set(together)) > 2
+            assert not any(fallbacks)
 
         asyncio.run(scenario())
 
