@@ -22,7 +22,7 @@ from cluster.progress import track
 from cluster.runtime import connect
 from cluster.settings.models import PolicySettings
 from forecasting.forecast import Forecast
-from rl.evaluate import paired_interval, replay
+from rl.evaluate import replay
 from rl.imitation import make_lesson
 from rl.inventory import CostRates, FloatArray, InventoryState, SupplyTerms
 from rl.jobs import TrialJob
@@ -30,6 +30,7 @@ from rl.observation import ActionGrid
 from rl.packed import make_env_data
 from rl.policies.classical import BaseStock, base_stock_level_S
 from rl.policies.protocol import Policy
+from rl.policy_report import paired_interval
 from rl.scenarios import ReplayScenario, make_start_state
 from rl.tuning import candidate_cost_CS
 

@@ -16,9 +16,10 @@ from typing import Any
 from benchmarks.nodes import OBJECT_STORE_MB, Division, start_nodes, tree_cpu_s
 from benchmarks.order_lines import TODAY, shop_settings
 from cluster.config import RuntimeSettings
-from cluster.dataset import Dataset, load_dataset
+from cluster.dataset import Dataset
 from cluster.features import item_features
 from cluster.layout import write_table
+from cluster.loading import load_dataset
 from cluster.runtime import connect, set_environment
 from cluster.shards import run_here
 

@@ -22,7 +22,8 @@ from benchmarks.hosts import lose_host, start_hosts, why_no_hosts
 from benchmarks.nodes import kill_node, start_nodes
 from benchmarks.order_lines import TODAY, OrderLines, shop_settings
 from cluster.config import RuntimeSettings, Settings, load_settings
-from cluster.dataset import Dataset, load_dataset
+from cluster.dataset import Dataset
+from cluster.loading import load_dataset
 from cluster.runtime import set_environment
 from cluster.shards import run_here, run_on_ray
 

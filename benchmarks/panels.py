@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 
 from cluster.config import Settings, load_settings
-from cluster.dataset import load_dataset
 from cluster.errors import ConfigError, DataError
+from cluster.loading import load_dataset
 from cluster.panel import Calendar, DemandPanel, SeriesIndex
 from cluster.schema import DEFAULT_LOCATION
 from rl.assumptions import make_supply_terms, mean_demand_of_history_S

@@ -22,7 +22,7 @@ from recsys.models.protocol import recommend
 from recsys.models.sequence import SequenceModel
 from recsys.predict import Recommender
 from recsys.train import blend_models, hold_out_validation
-from rl.evaluate import paired_interval
+from rl.policy_report import paired_interval
 
 Row = dict[str, Any]
 _K = 10

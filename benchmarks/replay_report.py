@@ -11,9 +11,9 @@ import numpy as np
 
 from benchmarks.frame import make_target
 from benchmarks.rolling_study import Arrays, RollingStudy
-from rl.evaluate import paired_interval
 from rl.mix import choose_mix
 from rl.policies.classical import RULES
+from rl.policy_report import paired_interval
 from rl.scenarios import OPENING_STOCK
 
 MIX = "promoted_mix"

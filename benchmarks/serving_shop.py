@@ -15,8 +15,9 @@ import torch
 
 from cluster.artifacts import open_store, publish_model
 from cluster.config import Settings, load_settings
-from cluster.dataset import Dataset, load_dataset, open_dataset
+from cluster.dataset import Dataset, open_dataset
 from cluster.errors import ConfigError
+from cluster.loading import load_dataset
 from cluster.manifest import slug_of
 from cluster.shards import run_here
 from forecasting.team_fit import fit_team

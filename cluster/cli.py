@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.config import Settings, load_settings
-from cluster.dataset import Dataset, check_tables, load_dataset, open_dataset
+from cluster.dataset import Dataset, open_dataset
 from cluster.describe import describe_tables
 from cluster.feature_store import publish_features
+from cluster.loading import check_tables, load_dataset
 from cluster.options import ConfigOption, JsonOption, SetOption, UntilOption, day_of
 from cluster.quality import QualityReport
 

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.csv
 
 from cluster.config import Settings
-from cluster.dataset import Dataset, load_dataset
+from cluster.dataset import Dataset
 from cluster.feature_store import publish_features
+from cluster.loading import load_dataset
 from cluster.manifest import code_digest, digest_of
 from cluster.progress import stage
 from cluster.runtime import connect
@@ -34,8 +35,8 @@ from restock.training import (
     train_policies,
     train_recommender,
 )
-from rl.evaluate import PolicyReport
 from rl.orders import OrderPlan
+from rl.policy_report import PolicyReport
 from rl.stock import make_stock_tables
 
 _NUM_EXAMPLES = 4

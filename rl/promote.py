@@ -9,8 +9,8 @@ have used that one.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rl.evaluate import Interval, PolicyReport
 from rl.jobs import TrainedPolicy
+from rl.policy_report import Interval, PolicyReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,12 +15,13 @@ from cluster.settings.models import PolicySettings
 from cluster.split import Split
 from cluster.storage import Storage
 from forecasting.forecast import Forecast
-from rl.evaluate import PolicyReport, make_policy_report, perfect_foresight_cost_S, replay
+from rl.evaluate import perfect_foresight_cost_S, replay
 from rl.inventory import InventoryState, SupplyTerms, concatenate_states
 from rl.jobs import TrainedPolicy
 from rl.policies.classical import ClassicalPolicy
 from rl.policies.exported import ExportedPolicy
 from rl.policies.protocol import Policy
+from rl.policy_report import PolicyReport, make_policy_report
 from rl.promote import Decision, decide
 from rl.scenarios import ReplayScenario, make_replay
 from rl.train import OnProgress, train_policies

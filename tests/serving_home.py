@@ -11,7 +11,8 @@ import torch
 
 from cluster.artifacts import ArtifactStore
 from cluster.config import Settings, load_settings
-from cluster.dataset import Dataset, load_dataset, open_dataset
+from cluster.dataset import Dataset, open_dataset
+from cluster.loading import load_dataset
 from cluster.manifest import make_manifest, slug_of
 from cluster.shards import run_here
 from cluster.storage import FolderStorage

@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 
 from cluster.config import Settings, load_settings
-from cluster.dataset import Dataset, load_dataset
+from cluster.dataset import Dataset
+from cluster.loading import load_dataset
 from cluster.shards import run_here
 
 TODAY = date(2024, 6, 1)

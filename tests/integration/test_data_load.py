@@ -15,8 +15,9 @@ import pytest
 from small_shop import TODAY, make_orders, make_settings
 
 from cluster.config import load_settings
-from cluster.dataset import load_dataset, open_dataset
+from cluster.dataset import open_dataset
 from cluster.errors import DataError
+from cluster.loading import load_dataset
 from cluster.privacy import KEY_VARIABLE
 from cluster.shards import run_here, shard_of
 
@@ -118,7 +119,7 @@ def test_a_killed_load_leaves_the_previous_dataset_and_the_next_one_finishes(tmp
     script = (
         "import time\n"
         "from small_shop import TODAY, make_settings\n"
-        "from cluster.dataset import load_dataset\n"
+        "from cluster.loading import load_dataset\n"
         "from cluster.shards import run_here\n"
         "from pathlib import Path\n"
         f"folder = Path({str(tmp_path)!r})\n"

@@ -19,7 +19,7 @@ def smoke(folder: Path) -> None:
     from benchmarks.fault_drills import digests
     from benchmarks.nodes import Division, kill_node, start_nodes
     from benchmarks.order_lines import TODAY, OrderLines, shop_settings
-    from cluster.dataset import load_dataset
+    from cluster.loading import load_dataset
     from cluster.shards import run_here
     from forecasting.preparation import fit_in_process
     from forecasting.train import fit_and_hold_out

@@ -6,7 +6,7 @@ from benchmarks.data_plane import _gap, _sums_of_ours, _sums_of_peer
 from benchmarks.data_plane_restock import FeatureTask, write_features
 from benchmarks.order_lines import TODAY, OrderLines, shop_settings
 from benchmarks.peers.data_plane import PEERS
-from cluster.dataset import load_dataset
+from cluster.loading import load_dataset
 from cluster.shards import run_here
 
 

@@ -12,8 +12,8 @@ from cluster.shards import run_here
 
 @pytest.fixture
 def options(tmp_path, monkeypatch):
-    monkeypatch.setattr("cluster.dataset.run_on_ray", run_here)
-    monkeypatch.setattr("cluster.dataset.connect", lambda settings: nullcontext())
+    monkeypatch.setattr("cluster.loading.run_on_ray", run_here)
+    monkeypatch.setattr("cluster.loading.connect", lambda settings: nullcontext())
     orders = make_orders(num_days=40)
     orders[:3].vstack(orders).write_csv(tmp_path / "orders.csv")
     with (tmp_path / "orders.csv").open("a") as file:

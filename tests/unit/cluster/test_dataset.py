@@ -9,8 +9,9 @@ import pyarrow.parquet
 import pytest
 from small_shop import START, TODAY, load, make_orders, make_settings, quarantined
 
-from cluster.dataset import check_tables, load_dataset, open_dataset
+from cluster.dataset import open_dataset
 from cluster.errors import DataError, QualityError
+from cluster.loading import check_tables, load_dataset
 from cluster.shards import run_here
 
 

@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 from small_shop import START, TODAY, load, make_orders, make_settings, quarantined
 
-from cluster.dataset import load_dataset
 from cluster.errors import DataError, QualityError, SchemaError
+from cluster.loading import load_dataset
 from cluster.shards import run_here
 from cluster.sources.files import read_table
 

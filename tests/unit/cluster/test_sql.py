@@ -5,8 +5,8 @@ import pytest
 from small_shop import TODAY, load, make_orders
 
 from cluster.config import load_settings
-from cluster.dataset import load_dataset
 from cluster.errors import ConfigError, DataError
+from cluster.loading import load_dataset
 from cluster.settings.data import TableSource
 from cluster.shards import run_here
 from cluster.sources.sql import check_connection

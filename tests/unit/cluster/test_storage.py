@@ -12,9 +12,10 @@ from object_store import serve_objects
 from benchmarks.order_lines import TODAY, OrderLines, shop_settings
 from cluster.artifacts import ArtifactStore, open_store
 from cluster.config import Settings, load_settings
-from cluster.dataset import load_dataset, open_dataset
+from cluster.dataset import open_dataset
 from cluster.doctor import _storage
 from cluster.errors import ArtifactError, ConfigError, ConflictError, StorageError
+from cluster.loading import load_dataset
 from cluster.privacy import KEY_VARIABLE, mark_forgotten, open_user_ids
 from cluster.pruning import Keep, prune
 from cluster.shards import run_here

@@ -14,8 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving_home import TRAINED_UNTIL_ON, Home, make_home
 from typer.testing import CliRunner
 
-from cluster.dataset import load_dataset, open_dataset
+from cluster.dataset import open_dataset
 from cluster.errors import ConfigError
+from cluster.loading import load_dataset
 from cluster.manifest import make_manifest, slug_of
 from cluster.shards import run_here
 from forecasting.team import load_forecaster
@@ -23,9 +24,10 @@ from restock.cli import app
 from restock.monitor import Watch, watch
 from restock.monitor_metrics import MONITOR_CATALOGUE, fill_registry
 from rl.assumptions import make_supply_terms
-from rl.evaluate import make_policy_report, perfect_foresight_cost_S, replay
+from rl.evaluate import perfect_foresight_cost_S, replay
 from rl.policies.classical import BaseStock
 from rl.policies.store import save_policy
+from rl.policy_report import make_policy_report
 from rl.scenarios import make_replay
 
 CATEGORY = "dairy"

@@ -13,9 +13,10 @@ from sqlalchemy import select
 from typer.testing import CliRunner
 
 from cluster.config import Settings, load_settings
-from cluster.dataset import load_dataset, open_dataset
+from cluster.dataset import open_dataset
 from cluster.errors import ConfigError, DataError
 from cluster.feature_store import publish_features
+from cluster.loading import load_dataset
 from cluster.privacy import KEY_VARIABLE, RETIRED_VARIABLE, UserIds, mark_forgotten, open_user_ids, rotate_key
 from cluster.shards import run_here
 from recsys.forget import forget_user

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rl.evaluate import Interval, PolicyReport, PolicyScore
 from rl.jobs import LearningPoint, TrainedPolicy
+from rl.policy_report import Interval, PolicyReport, PolicyScore
 from rl.promote import decide
 
 CHEAPER = Interval(estimate=-0.05, low=-0.08, high=-0.01, confidence=0.95)
