@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -47,15 +48,19 @@ class Chunk:
 def digest_files(files: Sequence[str]) -> str:
     """Digest of the content of local files; of remote ones, of what their store says instead (size, version, time)."""
     total = hashlib.sha256()
-    for file in files:
-        filesystem, path = fsspec.core.url_to_fs(file)
-        total.update(Path(path).name.encode())
-        if isinstance(filesystem, LocalFileSystem):
-            with Path(path).open("rb") as content:
-                total.update(hashlib.file_digest(content, "blake2b").digest())
-        else:
-            total.update(str(filesystem.checksum(path)).encode())
+    with ThreadPoolExecutor() as pool:
+        for name, content in pool.map(_name_and_digest, files):
+            total.update(name.encode())
+            total.update(content)
     return total.hexdigest()
+
+
+def _name_and_digest(file: str) -> tuple[str, bytes]:
+    filesystem, path = fsspec.core.url_to_fs(file)
+    if not isinstance(filesystem, LocalFileSystem):
+        return Path(path).name, str(filesystem.checksum(path)).encode()
+    with Path(path).open("rb") as content:
+        return Path(path).name, hashlib.file_digest(content, "blake2b").digest()
 
 
 def find_files(table: str, *, source: TableSource) -> list[str]:
