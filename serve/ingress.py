@@ -148,7 +148,8 @@ def _make_planning(services: Services, database: Database, settings: Settings) -
 @asynccontextmanager
 async def _working(planning: Planning, _: FastAPI) -> AsyncIterator[None]:
     """Work on plan runs, and drop old events, for as long as requests are answered."""
-    sweeper = Sweeper(planning.database, days=planning.settings.serve.event_days)
+    serving = planning.settings.serve
+    sweeper = Sweeper(planning.database, days=serving.event_days, session_ttl_s=serving.session_ttl_s)
     planning.foreman.start()
     sweeper.start()
     try:

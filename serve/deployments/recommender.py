@@ -21,7 +21,7 @@ from serve.deployments.stored import describe, device_of
 from serve.deployments.worker import Worker
 from serve.problems import NotReadyError
 from serve.store.follower import Follower
-from serve.store.live_events import EventReader
+from serve.store.live_events import EventReader, ForgottenReader
 from serve.store.live_stock import StockReader
 from serve.watch.log import write_to_output
 from serve.watch.metrics import BATCH_SIZE, Measured, meter
@@ -54,8 +54,19 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _News:
-    """Events by user with the second of telling, and items that are on the shelf or not, since the last look."""
+    """What the database was told since the last look.
 
+    Parameters
+    ----------
+    forgotten
+        Users who asked for it.
+    events
+        By user, with the second of telling.
+    is_free
+        Items that are on the shelf or not.
+    """
+
+    forgotten: list[str]
     events: list[tuple[str, LiveEvent, int]]
     is_free: dict[str, bool]
 
@@ -84,6 +95,8 @@ class RecommenderReplica(Measured):
         )
         self._batcher = Batcher(self._recommend_all, most=limits.batch_users)
         self._is_free: dict[str, bool] = {}
+        self._forgotten: set[str] = set()
+        self._departures = ForgottenReader(ttl_s=limits.session_ttl_s)
         self._events, self._stock = EventReader(ttl_s=limits.session_ttl_s), StockReader()
         self._follower = Follower(settings, read=self._read, take=self._take)
 
@@ -126,15 +139,31 @@ class RecommenderReplica(Measured):
         user_ids = [user_id for one in wanted for user_id in one.user_ids]
         meter().observe(BATCH_SIZE, len(user_ids), NAME)
         now_s = int(time.time())
-        live = {user_id: self._sessions.events(user_id, now_s=now_s) for user_id in user_ids}
-        answer = await self._worker.run(_recommend, self._current(), user_ids, wanted[0].k, live)
+        names = [self._name_of(user_id) for user_id in user_ids]
+        live = {
+            name: self._sessions.events(user_id, now_s=now_s) for name, user_id in zip(names, user_ids, strict=True)
+        }
+        found = await self._worker.run(_recommend, self._current(), names, wanted[0].k, live)
+        answer = replace(found, user_ids=tuple(user_ids))
         ends = list(accumulate(len(one.user_ids) for one in wanted))
         return [answer.of(slice(end - len(one.user_ids), end)) for one, end in zip(wanted, ends, strict=True)]
 
+    def _name_of(self, user_id: str) -> str:
+        """Name by which the model is asked: one that no model knows, of users who were forgotten meanwhile."""
+        return f"\0{user_id}" if user_id in self._forgotten else user_id
+
     def _read(self, session: Session) -> _News:
-        return _News(events=self._events.read(session), is_free=self._stock.read(session))
+        return _News(
+            forgotten=self._departures.read(session),
+            events=self._events.read(session),
+            is_free=self._stock.read(session),
+        )
 
     def _take(self, news: _News) -> None:
+        # Before the events: what these users do from then on is a new session.
+        for user_id in news.forgotten:
+            self._sessions.forget(user_id)
+        self._forgotten |= set(news.forgotten)
         for user_id, event, told_s in news.events:
             self._sessions.add(user_id, event, now_s=told_s)
         self._is_free |= news.is_free

@@ -15,7 +15,7 @@ from cluster.config import Settings
 from cluster.privacy import open_user_ids
 from recsys.sessions import LiveEvent
 from serve.store.database import insert_missing, open_database
-from serve.store.tables import Batch, LiveEventRow
+from serve.store.tables import Batch, ForgottenUser, LiveEventRow
 
 EVENTS = "events"
 _OVERLAP = timedelta(seconds=5)
@@ -58,7 +58,8 @@ class EventReader:
         since = datetime.now(UTC) - self._ttl if newest is None else newest - _OVERLAP
         statement = select(LiveEventRow).where(LiveEventRow.told_at >= since)
         latest = statement.order_by(LiveEventRow.told_at.desc(), LiveEventRow.event_id.desc()).limit(_MOST_AT_ONCE)
-        rows = [row for row in session.scalars(latest) if row.event_id not in self._seen][::-1]
+        # By its moment too: SQLite gives the number of a deleted row to the next one.
+        rows = [row for row in session.scalars(latest) if self._seen.get(row.event_id) != row.told_at][::-1]
         self._seen |= {row.event_id: row.told_at for row in rows}
         if rows:
             kept_since = rows[-1].told_at - _OVERLAP
@@ -66,14 +67,38 @@ class EventReader:
         return [(row.user_id, _event_of(row), int(row.told_at.timestamp())) for row in rows]
 
 
-def drop_old_events(session: Session, *, before: datetime) -> int:
-    """Delete events that were told before a moment, and their batches; how many events they were."""
+class ForgottenReader:
+    """Reads each user who asked to be forgotten once, beginning with those whose session might not be over."""
+
+    def __init__(self, *, ttl_s: int) -> None:
+        self._ttl = timedelta(seconds=ttl_s)
+        self._seen: set[tuple[int, datetime]] = set()
+
+    def read(self, session: Session) -> list[str]:
+        """Names of those who were forgotten since the last call."""
+        # All that are kept, and by what was seen: they are few, and a transaction may be seen after a later one.
+        since = datetime.now(UTC) - self._ttl
+        rows = session.scalars(select(ForgottenUser).where(ForgottenUser.forgotten_at >= since)).all()
+        new = [row.user_id for row in rows if (row.forgotten_id, row.forgotten_at) not in self._seen]
+        self._seen = {(row.forgotten_id, row.forgotten_at) for row in rows}
+        return new
+
+
+def drop_old_events(session: Session, *, before: datetime, ttl_s: int) -> int:
+    """Delete events that were told before a moment, and their batches; how many events they were.
+
+    Nor is it kept any longer who was forgotten more than a session's ``ttl_s`` ago.
+    """
+    since = datetime.now(UTC) - timedelta(seconds=ttl_s)
+    _delete(session, delete(ForgottenUser).where(ForgottenUser.forgotten_at < since))
     _delete(session, delete(Batch).where(Batch.kind == EVENTS, Batch.received_at < before))
     return _delete(session, delete(LiveEventRow).where(LiveEventRow.told_at < before))
 
 
 def forget_events(settings: Settings, user_id: str) -> int:
     """Delete all live events of a user, called as the shop does; how many they were.
+
+    Replicas that run learn of it with the next request, and forget the user's session and history.
 
     Raises
     ------
@@ -84,6 +109,8 @@ def forget_events(settings: Settings, user_id: str) -> int:
     database = open_database(settings)
     try:
         with database.writing() as session:
+            now = datetime.now(UTC)
+            session.add_all(ForgottenUser(user_id=name, forgotten_at=now) for name in names)
             return _delete(session, delete(LiveEventRow).where(LiveEventRow.user_id.in_(names)))
     finally:
         database.close()

@@ -16,9 +16,10 @@ _log = logging.getLogger("restock.serve")
 class Sweeper:
     """Sweeps every hour; every ingress has one, and it does not matter which is first."""
 
-    def __init__(self, database: Database, *, days: int) -> None:
+    def __init__(self, database: Database, *, days: int, session_ttl_s: int) -> None:
         self._database = database
         self._days = days
+        self._session_ttl_s = session_ttl_s
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -43,4 +44,5 @@ class Sweeper:
     def sweep_once(self) -> int:
         """Delete what is old now; how many events it was."""
         with self._database.writing() as session:
-            return drop_old_events(session, before=datetime.now(UTC) - timedelta(days=self._days))
+            before = datetime.now(UTC) - timedelta(days=self._days)
+            return drop_old_events(session, before=before, ttl_s=self._session_ttl_s)

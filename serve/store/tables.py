@@ -8,6 +8,7 @@
     series_record                                 decisions per series: two plans cannot order one need twice
     stock ─ movement ─ batch                      counts, sales and receipts, told once each
     live_event ─ batch                            what users do right now, kept for some days
+    forgotten_user                                whom replicas are to forget too; kept for a session's time to live
     audit_entry                                   who, when, before, after, reason; append-only
     access_token                                  who may call, as what, until when
 
@@ -269,6 +270,16 @@ class LiveEventRow(Table):
     behaviour: Mapped[str] = mapped_column(String(20))
     occurred_at: Mapped[datetime]
     told_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class ForgottenUser(Table):
+    """One who asked to be forgotten, for as long as a replica may still have a session of theirs in memory."""
+
+    __tablename__ = "forgotten_user"
+
+    forgotten_id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(Id)
+    forgotten_at: Mapped[datetime]
 
 
 class Batch(Table):

@@ -4,11 +4,14 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from serving_home import AFTER_ON, ITEMS, Home, make_home
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
+from restock.cli import app
 from serve.ingress import make_api
 from serve.layout import LocalReplicas
 from serve.releases import serving_versions
@@ -18,15 +21,19 @@ DEADLINE_S = 60.0
 
 
 @pytest.fixture(scope="module")
-def open_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], TestClient]]:
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    return make_home(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture(scope="module")
+def open_process(shop: Home) -> Iterator[Callable[[], TestClient]]:
     """Starts one more process of the service, in all but its memory: replicas of its own, and the same database."""
-    home: Home = make_home(tmp_path_factory.mktemp("shop"))
     with ExitStack() as running:
 
         def start() -> TestClient:
-            replicas = LocalReplicas(home.settings)
-            asyncio.run(replicas.reconfigure(serving_versions(home.settings)))
-            return running.enter_context(TestClient(make_api(replicas.services, settings=home.settings)))
+            replicas = LocalReplicas(shop.settings)
+            asyncio.run(replicas.reconfigure(serving_versions(shop.settings)))
+            return running.enter_context(TestClient(make_api(replicas.services, settings=shop.settings)))
 
         yield start
 
@@ -52,8 +59,8 @@ def comes(is_so: Callable[[], bool]) -> bool:
     return is_so()
 
 
-def visit(process: TestClient, user_id: str) -> None:
-    post(process, "/v1/events", {"user_id": user_id, "events": [{"item_id": "item-3", "event_type": "purchase"}]})
+def visit(process: TestClient, user_id: str, item_id: str = "item-3") -> None:
+    post(process, "/v1/events", {"user_id": user_id, "events": [{"item_id": item_id, "event_type": "purchase"}]})
 
 
 def count(process: TestClient, item_id: str, units: float) -> None:
@@ -89,3 +96,24 @@ def test_what_is_sold_out_is_not_recommended_until_there_is_more(open_process: C
     count(told, "item-2", 4)
     left = set(ITEMS) - {"item-5"}
     assert comes(lambda: shown_to(told) == shown_to(other) == shown_to(later) == left)
+
+
+def test_who_is_forgotten_is_a_stranger_to_every_process_that_runs_and_may_come_back(
+    open_process: Callable[[], TestClient], shop: Home, tmp_path: Path
+) -> None:
+    told, other = open_process(), open_process()
+    visit(told, "leaver")
+    assert comes(lambda: is_known(other, "leaver"))
+    assert is_known(told, "user-2"), "from history, without a session"
+    config = tmp_path / "shop.toml"
+    config.write_text(f'home = "{shop.settings.home}"\n')
+    for user in ("leaver", "user-2"):
+        result = CliRunner().invoke(app, ["privacy", "forget", user, "--config", str(config)])
+        assert result.exit_code == 0, result.output
+    for process in (told, other):
+        assert comes(lambda process=process: not is_known(process, "leaver") and not is_known(process, "user-2"))
+        assert is_known(process, "user-3")
+    for user in ("leaver", "user-2"):
+        visit(told, user, "item-4")
+        assert is_known(told, user)
+        assert comes(lambda user=user: is_known(other, user))

@@ -6,16 +6,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from planned_shop import TODAY, Shop, count_stock
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from recsys.sessions import LiveEvent
 from serve.store.database import Database
 from serve.store.intake import take_once
-from serve.store.live_events import EVENTS, EventReader, keep_events
+from serve.store.live_events import EVENTS, EventReader, ForgottenReader, keep_events
 from serve.store.stock_book import Sold, book_sales
 from serve.store.sweeper import Sweeper
-from serve.store.tables import AuditRow, Batch, LiveEventRow, Movement, Stock
+from serve.store.tables import AuditRow, Batch, ForgottenUser, LiveEventRow, Movement, Stock
 
 CLIENTS = 50
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -75,6 +75,16 @@ def test_a_transaction_that_is_seen_late_is_not_missed(database: Database) -> No
     assert read(database, reader) == [("ann", "b")]
 
 
+def test_an_event_in_place_of_a_deleted_one_is_read(database: Database) -> None:
+    reader = EventReader(ttl_s=1_800)
+    tell(database, [event("a")])
+    assert read(database, reader) == [("ann", "a")]
+    with database.writing() as session:
+        session.execute(delete(LiveEventRow))
+    tell(database, [event("b")])
+    assert read(database, reader) == [("ann", "b")]
+
+
 def test_a_reader_that_starts_again_knows_the_sessions_that_are_not_over(database: Database) -> None:
     tell(database, [event("a"), event("b")])
     backdate(database, item_id="a", by=timedelta(seconds=1_900))
@@ -97,10 +107,34 @@ def test_old_events_go_with_their_batches(database: Database) -> None:
     backdate(database, item_id="old", by=timedelta(days=8))
     with database.writing() as session:
         session.execute(update(Batch).where(Batch.batch_key == "old").values(received_at=NOW - timedelta(days=8)))
-    assert Sweeper(database, days=7).sweep_once() == 1
+    assert Sweeper(database, days=7, session_ttl_s=1_800).sweep_once() == 1
     with database.reading() as session:
         assert session.scalars(select(LiveEventRow.item_id)).all() == ["new"]
         assert session.scalars(select(Batch.batch_key)).all() == ["new"]
+
+
+def test_who_is_forgotten_is_told_to_each_reader_once_and_not_kept_for_long(database: Database) -> None:
+    def tell_of(user_id: str, *, seconds_ago: int = 0) -> None:
+        with database.writing() as session:
+            session.add(ForgottenUser(user_id=user_id, forgotten_at=NOW - timedelta(seconds=seconds_ago)))
+
+    def forgotten(reader: ForgottenReader) -> list[str]:
+        with database.reading() as session:
+            return reader.read(session)
+
+    reader = ForgottenReader(ttl_s=1_800)
+    assert forgotten(reader) == []
+    tell_of("ann")
+    tell_of("eve", seconds_ago=1_900)  # her session is over, whatever replica it was in
+    assert forgotten(reader) == ["ann"]
+    tell_of("ben", seconds_ago=3)  # a clock that is late, or a transaction that took long
+    tell_of("ann")
+    assert forgotten(reader) == ["ben", "ann"]
+    assert forgotten(reader) == []
+    assert forgotten(ForgottenReader(ttl_s=1_800)) == ["ann", "ben", "ann"]
+    Sweeper(database, days=7, session_ttl_s=1_800).sweep_once()
+    with database.reading() as session:
+        assert session.scalars(select(ForgottenUser.user_id)).all() == ["ann", "ben", "ann"]
 
 
 def test_fifty_clients_tell_the_same_orders_and_events_at_once(database: Database) -> None:
