@@ -90,7 +90,9 @@ def _tifu(history: Interactions, settings: RecommenderSettings) -> Candidates:
 
 
 def _habits(history: Interactions, settings: RecommenderSettings) -> Candidates:
-    return {HabitModel.kind: [HabitModel().fit(history)]}
+    """It learns what validation asks for."""
+    model = HabitModel(target=settings.validation, target_days=settings.validation_days)
+    return {HabitModel.kind: [model.fit(history)]}
 
 
 def _ease(history: Interactions, settings: RecommenderSettings) -> Candidates:

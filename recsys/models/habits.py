@@ -1,13 +1,15 @@
 """Habits: how likely what a user took before is taken again next, learned from how often, how regularly and how lately.
 
 Personal frequency with the decay learned instead of given, and the item's repeat cycle read beside it. A small network
-rates each item of a history; it learns from every user's own last baskets, each time from what lay before.
+rates each item of a history. It learns what it will be asked for: from every user's own last baskets where baskets
+follow each other, from what users took after earlier days where a calendar does, each time from what lay before.
 
 Shapes: U users, I items, E events, G baskets, N pairs of a user and an item of the history, F features.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,7 @@ import torch
 from scipy import sparse
 from torch import nn
 
+from recsys.holdout import Holdout, hold_out_days, hold_out_next_basket
 from recsys.interactions import DAY_SECONDS, IntArray, Interactions
 from recsys.metrics import ScoreArray
 from recsys.models.matrices import user_matrix
@@ -24,52 +27,50 @@ from recsys.models.weights import event_weight_E
 FeatureArray = npt.NDArray[np.float32]
 _HALF_LIVES_BASKETS: Final = (2.0, 8.0, 32.0)
 _HALF_LIVES_DAYS: Final = (14.0, 60.0, 240.0)
+_LATELY_DAYS: Final = 28
+_CUTS: Final = 8
+_DAYS_BETWEEN_CUTS: Final = 7
 _STEP_PAIRS: Final = 4_096
 _WIDTH: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HabitModel:
-    """Chance that an item of the history is in the next basket; 0 for what the user never took.
+    """Chance that an item of the history is taken next; 0 for what the user never took.
 
     Parameters
     ----------
+    target
+        What "next" is: the basket after a history, whenever it comes ("last-basket": each user's last ones are learned
+        from); or, seen from a day, the first basket from then on, or all that is taken in ``target_days``.
     targets_per_user
-        Last baskets of each user that are learned from, each with the history before it.
+        Last baskets of each user that are learned from with "last-basket".
     max_pairs
         Pairs of a user and an item learned from, at most.
-    repeat_I, popular_I
-        Share of an item's users who took it more than once, and the log of how many took it.
+    item_IF
+        Of each item: share of its users who took it more than once, log of how many took it; and, where a calendar
+        asks, log of how often it was taken in the last one and four weeks, and of the latter over sixteen weeks.
     """
 
     kind: ClassVar[str] = "habits"
+    target: Literal["last-basket", "next-basket", "next-days"] = "last-basket"
+    target_days: int = 7
     targets_per_user: int = 4
-    max_pairs: int = 1_000_000
+    max_pairs: int = 2_000_000
     epochs: int = 4
     seed: int = 0
-    repeat_I: ScoreArray = field(default_factory=lambda: np.zeros(0, np.float32))
-    popular_I: ScoreArray = field(default_factory=lambda: np.zeros(0, np.float32))
+    item_IF: ScoreArray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     vector_ID: ScoreArray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     weights: Arrays = field(default_factory=dict)
 
     def fit(self, interactions: Interactions) -> Self:
-        """Learn from the last baskets of all users."""
-        taken_UI = user_matrix(interactions, weight_E=np.ones(interactions.num_events, np.float32))
-        users_I = np.bincount(taken_UI.indices, minlength=interactions.num_items)
-        again_I = np.bincount(taken_UI.indices[taken_UI.data > 1], minlength=interactions.num_items)
-        rng = np.random.default_rng(self.seed)
-        code_UD = rng.standard_normal((interactions.num_users, 64), dtype=np.float32)
-        model = replace(
-            self,
-            repeat_I=((again_I + 1) / (users_I + 10)).astype(np.float32),
-            popular_I=np.log1p(users_I).astype(np.float32),
-            vector_ID=taken_UI.sign().T @ code_UD,
-        )
-        parts = [model._examples(interactions, back=back) for back in range(1, self.targets_per_user + 1)]
+        """Learn from what all users took after earlier moments."""
+        parts = list(self._examples(interactions))
         feature_NF = np.concatenate([part[0] for part in parts])
         taken_N = np.concatenate([part[1] for part in parts])
-        kept = rng.permutation(len(taken_N))[: self.max_pairs]
-        return replace(model, weights=_train(feature_NF[kept], taken_N[kept], epochs=self.epochs, seed=self.seed))
+        kept = np.random.default_rng(self.seed).permutation(len(taken_N))[: self.max_pairs]
+        weights = _train(feature_NF[kept], taken_N[kept], epochs=self.epochs, seed=self.seed)
+        return replace(self._knowing(interactions), weights=weights)
 
     def score_UI(self, histories: Interactions) -> ScoreArray:
         """Chance of each item of the history."""
@@ -84,12 +85,12 @@ class HabitModel:
 
     def to_config(self) -> dict[str, Any]:
         """Parameters."""
-        names = ("targets_per_user", "max_pairs", "epochs", "seed")
+        names = ("target", "target_days", "targets_per_user", "max_pairs", "epochs", "seed")
         return {name: getattr(self, name) for name in names}
 
     def arrays(self) -> Arrays:
         """What is known of items, and the network."""
-        items = {name: getattr(self, name) for name in ("repeat_I", "popular_I", "vector_ID")}
+        items = {name: getattr(self, name) for name in ("item_IF", "vector_ID")}
         return items | {f"network.{name}": values for name, values in self.weights.items()}
 
     @classmethod
@@ -98,13 +99,49 @@ class HabitModel:
         weights = {name.removeprefix("network."): values for name, values in arrays.items() if "network." in name}
         return cls(
             **config,
-            repeat_I=arrays["repeat_I"],
-            popular_I=arrays["popular_I"],
+            item_IF=arrays["item_IF"],
             vector_ID=arrays["vector_ID"],
             weights=weights,
         )
 
-    def _examples(self, interactions: Interactions, *, back: int) -> tuple[FeatureArray, npt.NDArray[np.bool_]]:
+    def _knowing(self, interactions: Interactions) -> Self:
+        """The same model, with what these histories say of items."""
+        taken_UI = user_matrix(interactions, weight_E=np.ones(interactions.num_events, np.float32))
+        users_I = np.bincount(taken_UI.indices, minlength=interactions.num_items)
+        again_I = np.bincount(taken_UI.indices[taken_UI.data > 1], minlength=interactions.num_items)
+        code_UD = np.random.default_rng(self.seed).standard_normal((interactions.num_users, 64), dtype=np.float32)
+        columns = [(again_I + 1) / (users_I + 10), np.log1p(users_I)]
+        if self.target != "last-basket":
+            columns += _lately(interactions)
+        item_IF = np.stack(columns, axis=1).astype(np.float32)
+        return replace(self, item_IF=item_IF, vector_ID=taken_UI.sign().T @ code_UD)
+
+    def _examples(self, interactions: Interactions) -> Iterator[tuple[FeatureArray, npt.NDArray[np.bool_]]]:
+        """Features of histories at earlier moments, and what was taken after each."""
+        if self.target == "last-basket":
+            model = self._knowing(interactions)
+            yield from (model._before_basket(interactions, back=back + 1) for back in range(self.targets_per_user))
+            return
+        latest, days = int(interactions.now_U.max(initial=0)), self.target_days
+        earliest = int(interactions.time_E.min(initial=latest)) + days * DAY_SECONDS
+        cuts = [latest - (days + _DAYS_BETWEEN_CUTS * back) * DAY_SECONDS for back in range(_CUTS)]
+        # The latest day is learned from however little lies before it: a model must have seen some example.
+        for cut in cuts[:1] + [cut for cut in cuts[1:] if cut >= earliest]:
+            hidden = (
+                hold_out_days(interactions, cut=cut, days=days)
+                if self.target == "next-days"
+                else hold_out_next_basket(interactions, cut=cut)
+            )
+            yield self._knowing(hidden.history)._after(hidden)
+
+    def _after(self, hidden: Holdout) -> tuple[FeatureArray, npt.NDArray[np.bool_]]:
+        """Features of the histories of users who took something, and whether that was it."""
+        user_N, item_N, feature_NF = self._features(hidden.history.take(hidden.user_V))
+        width = hidden.history.num_items
+        wanted = np.repeat(np.arange(len(hidden)), hidden.size_V) * width + hidden.target_N
+        return feature_NF, np.isin(user_N * width + item_N, wanted)
+
+    def _before_basket(self, interactions: Interactions, *, back: int) -> tuple[FeatureArray, npt.NDArray[np.bool_]]:
         """Features of the history before each user's ``back``-th last basket, and whether that one has the item."""
         place_E = _places_E(interactions)
         last_U = np.full(interactions.num_users, -1)
@@ -128,22 +165,35 @@ class HabitModel:
         events_U = np.diff(kept.offset_U1)
         last = np.maximum(kept.offset_U1[1:] - 1, 0)
         place_U = np.append(place_E, 0)[last] * (events_U > 0)
-        time_U = np.append(kept.time_E, 0)[last]
+        last_time_U = np.append(kept.time_E, 0)[last]
+        # Without a calendar a user's time stands still until the basket that is asked for.
+        now_U = last_time_U if self.target == "last-basket" else np.maximum(kept.now_U, last_time_U)
         back_E = (place_U[user_E] - place_E).astype(np.float64)
-        day_E = (time_U[user_E] - kept.time_E) / DAY_SECONDS
+        day_E = (now_U[user_E] - kept.time_E) / DAY_SECONDS
         count_N = np.bincount(pair_E, minlength=len(key_N)).astype(np.float64)
         baskets_N = (place_U + 1.0)[user_N]
+        lately_U = np.bincount(user_E[kept.basket_start_E & (day_E <= _LATELY_DAYS)], minlength=kept.num_users)
         columns = [
             np.log1p(count_N),
             count_N / baskets_N,
             np.log1p(baskets_N),
             np.log1p((events_U / (place_U + 1.0))[user_N]),
+            np.log1p(((now_U - last_time_U) / DAY_SECONDS)[user_N]),
+            np.log1p(lately_U[user_N]),
         ]
         for values_E, half_lives in ((back_E, _HALF_LIVES_BASKETS), (day_E, _HALF_LIVES_DAYS)):
             columns += _cycle(values_E, pair_E, count_N)
             columns += [np.log1p(_sum(np.exp2(-values_E / half), pair_E, len(key_N))) for half in half_lives]
-        columns += [self.repeat_I[item_N], self.popular_I[item_N]]
-        return user_N, item_N, np.stack(columns, axis=1).astype(np.float32)
+        return user_N, item_N, np.column_stack([*columns, self.item_IF[item_N]]).astype(np.float32)
+
+
+def _lately(interactions: Interactions) -> list[npt.NDArray[np.float64]]:
+    """Log of how often each item was taken in the last one and four weeks, and of the latter over sixteen weeks."""
+    weeks_E = interactions.age_days_E / 7.0
+    week_I, month_I, season_I = (
+        np.bincount(interactions.item_E[weeks_E <= weeks], minlength=interactions.num_items) for weeks in (1, 4, 16)
+    )
+    return [np.log1p(week_I), np.log1p(month_I), np.log1p(month_I) - np.log1p(season_I / 4)]
 
 
 def _places_E(histories: Interactions) -> IntArray:
