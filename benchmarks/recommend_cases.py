@@ -61,7 +61,7 @@ LAST = (
     "recommender.targets_per_event=1",
     "recommender.epochs=8",
     "recommender.batch_size=128",
-    'recommender.members=["transitions", "transitions-2", "neighbours", "ease", "als", "bpr", "sequence"]',
+    'recommender.members=["transitions", "transitions-2", "neighbours", "sessions", "ease", "als", "bpr", "sequence"]',
 )
 SESSIONS = (
     *LAST[:-1],

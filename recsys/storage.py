@@ -34,7 +34,7 @@ from recsys.models.session_neighbours import SessionNeighbours
 from recsys.models.tifu import TifuKnn
 from recsys.models.transitions import TransitionModel
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 _INDEX: Final = "recommender.json"
 _ITEMS: Final = "items.parquet"
 _HISTORIES: Final = "histories.parquet"

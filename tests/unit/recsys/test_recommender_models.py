@@ -28,6 +28,8 @@ MODELS = [
     TifuKnn(num_neighbours=3),
     SessionNeighbours(before=0.5, num_neighbours=3),
     HabitModel(targets_per_user=2, epochs=1),
+    HabitModel(target="next-basket", epochs=1),
+    HabitModel(target="next-days", target_days=10, epochs=1),
     SequenceModel(settings=SMALL),
     SequenceModel(settings=SMALL.model_copy(update={"model": "gru"})),
     SequenceModel(settings=SMALL.model_copy(update={"model": "cnn"})),
@@ -112,3 +114,17 @@ def test_a_model_that_was_not_fitted_says_so():
         SequenceModel(settings=SMALL).score_UI(read(random_orders(seed=0)))
     with pytest.raises(ValueError, match="fit"):
         PersonalFrequency().similar_JI(np.array([0]))
+
+
+@pytest.mark.parametrize("target", ["next-days", "next-basket"])
+def test_habits_tell_by_the_calendar_which_of_two_things_is_due(target):
+    # Everybody buys x and y every four weeks, and never on one day: counts say nothing, days say all.
+    lines = []
+    for user in range(80):
+        for item, phase in (("x", user % 28), ("y", (user + 14) % 28)):
+            lines += [(f"u{user:02d}", f"{item}{user}-{turn}", item, phase + 28.0 * turn) for turn in range(8)]
+    until = 203.0
+    log = read(orders_of([line for line in lines if line[3] < until]), until=until)
+    scores = HabitModel(target=target, epochs=40).fit(log).score_UI(log)
+    days_to_x = (np.arange(80) % 28 - until) % 28
+    assert np.mean((scores[:, 0] > scores[:, 1]) == (days_to_x < 14)) > 0.9
