@@ -10,6 +10,7 @@ import hashlib
 import sys
 import time
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.frame import make_parser, make_target, report
-from benchmarks.recommend_cases import CASES, PROTOCOLS, Case, load_case, load_file
+from benchmarks.recommend_cases import CASES, CJ_WEEK, LAST_WEEK, PROTOCOLS, Case, load_case, load_file
 from benchmarks.recommend_kept import KeptNetworks
 from benchmarks.recommend_rows import SIMPLE, simple_models
 from cluster.config import Settings, load_settings
@@ -79,6 +80,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--protocol", choices=PROTOCOLS, default="last", help="what is to be found")
     parser.add_argument("--days", type=int, default=7, help="last days of the file, for --protocol temporal")
     parser.add_argument("--users", type=int, help="at most so many users, evenly spaced")
+    parser.add_argument(
+        "--since", type=date.fromisoformat, default=LAST_WEEK, help="first day of the week to find, for cj-week"
+    )
     parser.add_argument("--judged", type=int, help="at most so many users to find something for, evenly spaced")
     parser.add_argument("--keep", type=Path, help="folder of trained networks: written, and read by the next run")
     parser.add_argument("--seeds", type=int, default=1, help="the network is trained with so many seeds")
@@ -87,13 +91,16 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--without", nargs="*", choices=SIMPLE, default=[], help="simple rows to leave out")
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE", help="any setting")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.since != LAST_WEEK and arguments.dataset != CJ_WEEK:
+        parser.error(f"--since is for --dataset {CJ_WEEK}")
+    return arguments
 
 
 def _load(arguments: argparse.Namespace) -> Case:
     users = arguments.users or (_QUICK_USERS if arguments.quick else None)
     if arguments.interactions is None:
-        case = load_case(arguments.dataset, users=users)
+        case = load_case(arguments.dataset, users=users, since=arguments.since)
     else:
         columns = {name: getattr(arguments, name) for name in ("user", "item", "time", "basket")}
         case = load_file(

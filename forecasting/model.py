@@ -19,7 +19,7 @@ Encoder = Literal["lags", "lstm", "lstm-attention"]
 
 NUM_HEADS = 4
 _EMBEDDING = 64
-_LAGS = 28
+LAGS = 28
 _DROPOUT = 0.1
 UNKNOWN_ROW = 0
 """Row of the embedding tables for a series or category that training has not seen."""
@@ -126,16 +126,19 @@ class LagEncoder(nn.Module):
         super().__init__()
         promotions = range(NUM_OWN + NUM_ORIGIN, NUM_OWN + NUM_ORIGIN + shape.num_promotions)
         self._channels = [*range(NUM_OWN), *promotions]
-        self.enter = nn.Linear(_LAGS * len(self._channels), shape.hidden)
+        self.enter = nn.Linear(LAGS * len(self._channels), shape.hidden)
 
     def forward(self, batch: Batch, static_BE: torch.Tensor) -> tuple[torch.Tensor, None]:
-        """State at each origin, shape (B, K, D); periods before the crop are zeros."""
-        ago = torch.arange(1, _LAGS + 1, device=batch.position_BK.device)
+        """State at each origin, shape (B, K, D)."""
+        return functional.gelu(self.enter(self.read_BKRC(batch).flatten(-2))), None
+
+    def read_BKRC(self, batch: Batch) -> torch.Tensor:
+        """What the layer reads, (B, K, lags, channels), own channels first; periods before the crop are zeros."""
+        ago = torch.arange(1, LAGS + 1, device=batch.position_BK.device)
         place_BKR = batch.position_BK[..., None] - ago
         own_BLC = batch.history_BLF[..., self._channels]
         at = place_BKR.clamp_min(0).flatten(1)[..., None].expand(-1, -1, own_BLC.shape[-1])
-        read_BKRC = own_BLC.gather(1, at).unflatten(1, place_BKR.shape[1:]) * (place_BKR >= 0)[..., None]
-        return functional.gelu(self.enter(read_BKRC.flatten(-2))), None
+        return own_BLC.gather(1, at).unflatten(1, place_BKR.shape[1:]) * (place_BKR >= 0)[..., None]
 
 
 class LSTMEncoder(nn.Module):
