@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from http import HTTPMethod, HTTPStatus
 from typing import Any
 
-from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -31,12 +30,13 @@ _REQUEST_ID_FORM = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CONTROL_HEADERS = frozenset(
     {"x-request-timeout-seconds", "x-request-disconnect-disabled", "serve-multiplexed-model-id", "x-session-id"}
 )
-_SECURITY_HEADERS = {
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-store",
-}
+_SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+_OUR_HEADERS = frozenset({REQUEST_ID.encode(), *(name for name, _ in _SECURITY_HEADERS)})
 _LIMITS_VARIABLE = "RESTOCK_PROXY_LIMITS"
 _log = logging.getLogger("restock.access")
 _errors = logging.getLogger("restock.serve")
@@ -86,6 +86,10 @@ class RequestHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if _id_of(scope):
+            # Serve puts the proxy's middlewares around these routes where replicas take requests themselves.
+            await self._app(scope, receive, send)
+            return
         request_id = _request_id(scope)
         kept = [(name, value) for name, value in scope["headers"] if not _is_control(name)]
         scope["headers"] = [*kept, (REQUEST_ID.encode(), request_id.encode())]
@@ -94,10 +98,9 @@ class RequestHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers[REQUEST_ID] = request_id
-                for name, value in _SECURITY_HEADERS.items():
-                    headers[name] = value
+                theirs = [pair for pair in message.get("headers", ()) if pair[0].lower() not in _OUR_HEADERS]
+                ours = ((REQUEST_ID.encode(), request_id.encode()), *_SECURITY_HEADERS)
+                message = {**message, "headers": [*theirs, *ours]}
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
@@ -112,7 +115,8 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run one request."""
-        if scope["type"] != "http":
+        state = scope.setdefault("state", {})
+        if scope["type"] != "http" or state.get("body_is_counted") or not _has_body(scope):
             await self._app(scope, receive, send)
             return
         try:
@@ -125,6 +129,7 @@ class BodyLimit:
             detail = f"the body is longer than {self._limits.max_body_bytes} bytes; ask for fewer series at a time"
             await send_problem(scope, send, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
             return
+        state["body_is_counted"] = True
         await self._app(scope, _replay(body, receive), send)
 
     async def _read(self, receive: Receive) -> list[Message] | None:
@@ -248,6 +253,13 @@ def _request_id(scope: Scope) -> str:
     given = next((value for name, value in scope["headers"] if name.lower() == REQUEST_ID.encode()), b"")
     text = given.decode("latin-1")
     return text if _REQUEST_ID_FORM.fullmatch(text) else uuid.uuid4().hex
+
+
+def _has_body(scope: Scope) -> bool:
+    # Of HTTP/1.1 without one of these, the server has told already that nothing follows.
+    return scope.get("http_version") == "2" or any(
+        name.lower() in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"]
+    )
 
 
 def _is_control(name: bytes) -> bool:

@@ -25,7 +25,7 @@ from serve.plans.foreman import Foreman
 from serve.problems import add_problem_handlers, document_problems
 from serve.releases import Releases
 from serve.routes import answers, events, models, plans, state, stock
-from serve.routes.context import Planning
+from serve.routes.context import Asking, Planning
 from serve.store.database import Database, open_database
 from serve.store.last_state import LastState
 from serve.store.sweeper import Sweeper
@@ -125,9 +125,13 @@ def make_api(
     api.state.services = services
     api.state.releases = releases
     api.state.ingresses = tuple(ingresses)
-    api.state.users = open_user_ids(settings)
-    api.state.max_series = settings.serve.max_series_per_request
-    api.state.patience_s = settings.serve.patience_s
+    api.state.users = users = open_user_ids(settings)
+    api.state.asking = Asking(
+        services=services,
+        users=users,
+        max_series=settings.serve.max_series_per_request,
+        patience_s=settings.serve.patience_s,
+    )
     for routes in _ROUTES:
         api.include_router(routes.router)
     add_problem_handlers(api)

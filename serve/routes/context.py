@@ -39,6 +39,24 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """What questions to the models need, in one piece: each that FastAPI fetches by itself costs a request as much.
+
+    Parameters
+    ----------
+    max_series
+        Series of one question.
+    patience_s
+        A model that takes longer is answered for.
+    """
+
+    services: Services
+    users: UserIds
+    max_series: int
+    patience_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Planning:
     """Where stored plans are kept and computed.
 
@@ -86,17 +104,17 @@ class Planning:
         return {} if known.is_fresh else {STALE_HEADER: known.read_at.isoformat()}
 
 
-# Coroutines, though none waits: what is not one, FastAPI runs in a thread, and a request has up to six of them.
+# Coroutines, though none waits: what is not one, FastAPI runs in a thread.
+async def _asking(request: Request) -> Asking:
+    return cast(Asking, request.app.state.asking)
+
+
 async def _services(request: Request) -> Services:
     return cast(Services, request.app.state.services)
 
 
 async def _users(request: Request) -> UserIds:
     return cast(UserIds, request.app.state.users)
-
-
-async def _max_series(request: Request) -> int:
-    return cast(int, request.app.state.max_series)
 
 
 async def _processes(request: Request) -> tuple[Any, ...]:
@@ -113,10 +131,6 @@ async def _releases(request: Request) -> Releases:
     if releases is None:
         raise NotReadyError("models of this service cannot be changed over HTTP; restart it with other champions")
     return cast(Releases, releases)
-
-
-async def _patience_s(request: Request) -> float:
-    return cast(float, request.app.state.patience_s)
 
 
 async def each_once(request: Request) -> None:
@@ -148,7 +162,6 @@ Key = Annotated[
 PathId = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 ServicesOf = Annotated[Services, Depends(_services)]
 UsersOf = Annotated[UserIds, Depends(_users)]
-MaxSeriesOf = Annotated[int, Depends(_max_series)]
 # Handles of everything that measures, the ingress among them.
 ProcessesOf = Annotated[tuple[Any, ...], Depends(_processes)]
 DatabaseOf = Annotated[Database, Depends(_database)]
@@ -156,4 +169,4 @@ ReleasesOf = Annotated[Releases, Depends(_releases)]
 PlanningOf = Annotated[Planning, Depends(_planning)]
 # Who asks, for the audit.
 ActorOf = Annotated[str, Depends(_actor)]
-PatienceOf = Annotated[float, Depends(_patience_s)]
+AskingOf = Annotated[Asking, Depends(_asking)]

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+_ENCODER: Final = json.JSONEncoder(default=str)
 LOGGERS: Final = ("restock.access", "restock.hops", "restock.serve")
 _request_id: ContextVar[str] = ContextVar("restock_request_id", default="")
 
@@ -49,7 +50,7 @@ class JsonLines(logging.Formatter):
         line |= {"message": record.getMessage()} if fields is None else fields
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return _ENCODER.encode(line)
 
 
 def write_to_output() -> None:
@@ -59,7 +60,8 @@ def write_to_output() -> None:
     for name in LOGGERS:
         logger = logging.getLogger(name)
         if not logger.handlers:
-            handler = logging.StreamHandler(sys.stdout)
+            # The process's own: behind HAProxy, Serve puts another in its place that drops what is no error.
+            handler = logging.StreamHandler(sys.__stdout__)
             handler.setFormatter(JsonLines())
             logger.addHandler(handler)
         logger.setLevel(logging.INFO)

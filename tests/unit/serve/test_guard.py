@@ -175,7 +175,7 @@ def test_body_that_does_not_come_is_a_408() -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"content-length", b"9")]}
     asyncio.run(BodyLimit(PlainTextResponse("never"), limits=LIMITS)(scope, receive, send))
     assert sent[0]["status"] == 408
 
@@ -205,3 +205,30 @@ def test_proxy_gets_the_limits_by_environment(monkeypatch: pytest.MonkeyPatch) -
     with TestClient(app) as client:
         assert_problem(client.post("/echo", content=b"x" * 1_001), 413)
         assert client.post("/echo", content=b"x" * 1_000).json()["bytes"] == 1_000
+
+
+def test_the_guard_around_itself_does_its_work_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind HAProxy, Serve puts the proxy's middlewares around the guarded routes, in one process."""
+    for name, value in proxy_environment(LIMITS).items():
+        monkeypatch.setenv(name, value)
+    served = guard_api(Starlette(routes=ROUTES), limits=LIMITS)
+    for middleware in proxy_middlewares():
+        served = middleware.cls(served, *middleware.args, **middleware.kwargs)
+    with TestClient(served) as client:
+        response = client.post("/echo", content=b"x" * 1_000, headers={"x-request-id": "mine", "x-session-id": "1"})
+        assert response.json() == {"bytes": 1_000, "headers": {"x-request-id": "mine"}}
+        names = [name for name, _ in response.headers.multi_items()]
+        assert len(names) == len(set(names))
+        assert {"x-request-id", "cache-control", "x-frame-options"} <= set(names)
+        assert_problem(client.post("/echo", content=b"x" * 1_001), 413)
+        assert_problem(client.get("/slow"), 504)
+
+
+def test_a_header_of_the_application_that_the_guard_sets_too_is_replaced() -> None:
+    async def cached(request: Request) -> Response:
+        return PlainTextResponse("mine", headers={"Cache-Control": "max-age=60", "etag": "1"})
+
+    with TestClient(guard_api(Starlette(routes=[Route("/cached", cached)]), limits=LIMITS)) as client:
+        headers = client.get("/cached").headers
+    assert headers.get_list("cache-control") == ["no-store"]
+    assert headers["etag"] == "1"
