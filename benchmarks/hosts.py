@@ -5,7 +5,7 @@ other over a network only, and a host that is lost takes its link with it. The h
 """
 
 import os
-import signal
+import re
 import subprocess
 import sys
 import time
@@ -16,13 +16,14 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.nodes import OBJECT_STORE_MB, titled
+from benchmarks.nodes import OBJECT_STORE_MB, find_running
 from cluster.config import RuntimeSettings
 from cluster.runtime import connect, set_environment
 
 _BRIDGE, _NETWORK, _PORT = "restock-br", "10.177.0", 6399
 HERE = f"{_NETWORK}.1"
 """Address of this process on the bridge."""
+_IMAGE = Path(__file__).parents[1] / "cluster" / "deploy" / "Dockerfile"
 _START_S = 90.0
 _RAY = str(Path(sys.executable).with_name("ray"))
 
@@ -39,16 +40,17 @@ class Host:
         """What a command begins with to run in it."""
         return ("ip", "netns", "exec", self.name)
 
-    def pids(self) -> list[int]:
-        """Processes in it."""
-        return [int(pid) for pid in _run("ip", "netns", "pids", self.name).split()]
+    def processes(self) -> list[psutil.Process]:
+        """What runs in it."""
+        pids = (int(pid) for pid in _run("ip", "netns", "pids", self.name).split())
+        return [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
 
     def lose(self) -> None:
         """Pull its link, then end all of its processes at once."""
         _run("ip", "link", "delete", f"{self.name}-b")
-        for pid in self.pids():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        for process in self.processes():
+            with suppress(psutil.Error):
+                process.kill()
 
 
 def why_no_hosts() -> str:
@@ -78,8 +80,13 @@ def join_hosts(count: int) -> Iterator[list[Host]]:
 
 @contextmanager
 def start_hosts(count: int, *, cpus: int) -> Iterator[list[Host]]:
-    """Ray nodes on so many hosts beside a head without CPUs; yields those that are not lost yet."""
+    """Ray nodes on so many hosts beside a head without CPUs; yields those that are not lost yet.
+
+    Ray notices lost hosts as in our image: call it before Ray is imported.
+    """
     set_environment()
+    for name, value in image_environment().items():
+        os.environ.setdefault(name, value)
     with join_hosts(count) as hosts, ExitStack() as stack:
         head = _start_ray(f"--head --port={_PORT} --num-cpus=0 --include-dashboard=false", HERE)
         stack.callback(_end, head)
@@ -92,6 +99,11 @@ def start_hosts(count: int, *, cpus: int) -> Iterator[list[Host]]:
             yield hosts
 
 
+def image_environment() -> dict[str, str]:
+    """What the image tells Ray about lost hosts."""
+    return dict(re.findall(r"\b(RAY_(?:health_check|grpc)\w+)=(\w+)", _IMAGE.read_text()))
+
+
 def lose_host(hosts: list[Host], *, running: str) -> None:
     """Lose the first host that runs a worker of this title.
 
@@ -100,12 +112,9 @@ def lose_host(hosts: list[Host], *, running: str) -> None:
     RuntimeError
         If none does.
     """
-    for host in hosts:
-        if any(running in titled(psutil.Process(pid)) for pid in host.pids() if psutil.pid_exists(pid)):
-            host.lose()
-            hosts.remove(host)
-            return
-    raise RuntimeError(f"no host runs a worker titled {running}; it may have finished before")
+    host = find_running(hosts, processes_of=Host.processes, running=running)
+    host.lose()
+    hosts.remove(host)
 
 
 def _make_host(number: int, stack: ExitStack) -> Host:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -14,6 +14,8 @@ from cluster.runtime import connect, set_environment
 from cluster.shards import run_on_ray
 
 OBJECT_STORE_MB = 200
+_LOOK_S = 10.0
+Place = TypeVar("Place")
 
 
 @contextmanager
@@ -92,19 +94,38 @@ def kill_node(cluster: Any, workers: list[Any], *, running: str) -> None:
     RuntimeError
         If no node does.
     """
-    for node in workers:
-        below = psutil.Process(node.all_processes["raylet"][0].process.pid).children(recursive=True)
-        if any(running in titled(process) for process in below):
-            for process in below:
-                with suppress(psutil.Error):
-                    process.kill()
-            cluster.remove_node(node, allow_graceful=False)
-            workers.remove(node)
-            return
-    raise RuntimeError(f"no node runs a worker titled {running}; it may have finished before")
+
+    def processes_of(node: Any) -> list[psutil.Process]:
+        return psutil.Process(node.all_processes["raylet"][0].process.pid).children(recursive=True)
+
+    node = find_running(workers, processes_of=processes_of, running=running)
+    for process in processes_of(node):
+        with suppress(psutil.Error):
+            process.kill()
+    cluster.remove_node(node, allow_graceful=False)
+    workers.remove(node)
 
 
-def titled(process: psutil.Process) -> str:
+def find_running(
+    places: Sequence[Place], *, processes_of: Callable[[Place], list[psutil.Process]], running: str
+) -> Place:
+    """First place that runs a worker of this title; waits for one, since tasks come and go.
+
+    Raises
+    ------
+    RuntimeError
+        If none does for some seconds.
+    """
+    deadline = time.monotonic() + _LOOK_S
+    while time.monotonic() < deadline:
+        for place in places:
+            if any(running in _title(process) for process in processes_of(place)):
+                return place
+        time.sleep(0.02)
+    raise RuntimeError(f"nothing runs a worker titled {running}; it may have finished before")
+
+
+def _title(process: psutil.Process) -> str:
     """Title of a process; none if it has ended."""
     try:
         return " ".join(process.cmdline())

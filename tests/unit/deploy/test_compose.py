@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import yaml
 from compose_spec import PyCompose
 from deployment_files import DEPLOY, IMAGE, ROOT, check_command, read_yaml
+
+from benchmarks.hosts import image_environment
 
 TEXT = (DEPLOY / "compose.yaml").read_text()
 COMPOSE = read_yaml(DEPLOY / "compose.yaml")
@@ -114,3 +117,13 @@ def test_prometheus_scrapes_services_that_run() -> None:
             assert all(target.split(":")[0] in SERVICES for target in static["targets"])
     for name in config["rule_files"]:
         assert Path(DEPLOY / "prometheus" / name).is_file()
+
+
+def test_ray_knows_what_the_image_tells_it_about_lost_hosts() -> None:
+    """It would ignore a misspelt name in silence."""
+    told = image_environment()
+    assert {name.split("_")[1] for name in told} == {"health", "grpc"}
+    known = (Path(ray.__file__).parent / "core" / "src" / "ray" / "gcs" / "gcs_server").read_bytes()
+    for name, value in told.items():
+        assert name.removeprefix("RAY_").encode() + b"\0" in known, name
+        assert int(value) > 0
