@@ -31,10 +31,8 @@ Row = dict[str, Any]
 Lose = Callable[[str], None]
 """Ends the node that runs a worker of this title."""
 
-ONE_OR_TWO = "forecaster, one worker or two"
 _NUM_NODES = 3
-_CURVE_TOLERANCE = 0.05
-_FORECAST = (
+FORECAST = (
     "forecast.hidden=16",
     "forecast.context=28",
     "forecast.horizon=7",
@@ -46,6 +44,7 @@ _FORECAST = (
     "forecast.num_workers=2",
     "forecast.threads_per_worker=2",
 )
+"""Sizes of a forecaster that learns on two workers in seconds."""
 _RECOMMENDER = (
     "recommender.hidden=16",
     "recommender.max_sequence=10",
@@ -94,15 +93,12 @@ class Drill:
 def main() -> None:
     """Run a drill and print its row."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=[*DRILLS, ONE_OR_TWO])
+    parser.add_argument("name", choices=list(DRILLS))
     parser.add_argument("--passes", type=int, default=2, help="undisturbed ones; the first pays for start-up")
     parser.add_argument("--hosts", action="store_true", help="nodes are hosts in network namespaces (needs root)")
     arguments = parser.parse_args()
     if arguments.hosts and (reason := why_no_hosts()):
         print(json.dumps({"drill": arguments.name, "skipped": reason}))
-        return
-    if arguments.name == ONE_OR_TWO:
-        print(json.dumps(compare_workers(arguments.name)))
         return
     print(json.dumps(drill(arguments.name, passes=arguments.passes, on=_hosts if arguments.hosts else _nodes)))
 
@@ -146,15 +142,6 @@ def drill(name: str, *, passes: int, on: Callable[[int], AbstractContextManager[
         **(result if isinstance(result, dict) and "requests" in result else {}),
         **({"results": [calm[-1][1], result]} if isinstance(result, float) else {}),
     }
-
-
-def compare_workers(name: str) -> Row:
-    """One worker against two: no node is lost."""
-    with tempfile.TemporaryDirectory() as folder, start_nodes(_NUM_NODES, cpus=2):
-        home = Path(folder) / "home"
-        home.mkdir()
-        row = one_or_two_workers(home)
-    return {"drill": name, **row, "tolerance": _CURVE_TOLERANCE, "passed": row["result_gap"] <= _CURVE_TOLERANCE}
 
 
 def _timed(chosen: Drill, folder: Path, lose: Lose) -> tuple[float, Any]:
@@ -201,7 +188,7 @@ def forecaster(folder: Path, lose: Lose) -> Any:
         if row.epoch == 2:
             lose("RayTrainWorker")
 
-    fitted, _ = fit_and_hold_out(panel, settings=_settings(folder, _FORECAST), on_epoch=follow)
+    fitted, _ = fit_and_hold_out(panel, settings=_settings(folder, FORECAST), on_epoch=follow)
     return fitted.predict(panel).cumulative_SHQ
 
 
@@ -260,24 +247,6 @@ def _train_policy(folder: Path, *, lose: Callable[[], None]) -> float:
     (policy,) = trained.values()
     assert len(policy.curve) == _POLICY["evaluations"] + 1, "an evaluation was lost or repeated"
     return min(point.score for point in policy.curve)
-
-
-def one_or_two_workers(folder: Path) -> Row:
-    """The forecaster on one worker and on two of half the batch, each on a node of its own: both learning curves."""
-    from forecasting.train import fit_and_hold_out
-
-    panel = small_dataset(folder).panel()
-    curves = {}
-    for workers, batch_size in ((1, 128), (2, 64)):
-        asked = (f"forecast.num_workers={workers}", f"forecast.batch_size={batch_size}")
-        fitted, _ = fit_and_hold_out(panel, settings=_settings(folder, (*_FORECAST, *asked)))
-        curves[workers] = [row.validation_loss for row in fitted.history if row.validation_loss is not None]
-    lasts = [min(curve) for curve in curves.values()]
-    return {
-        "curve_of_one": [round(loss, 4) for loss in curves[1]],
-        "curve_of_two": [round(loss, 4) for loss in curves[2]],
-        "result_gap": abs(lasts[1] - lasts[0]) / lasts[0],
-    }
 
 
 def serving(folder: Path, lose: Lose) -> Row:

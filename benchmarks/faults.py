@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fault_drills import DRILLS, ONE_OR_TWO
+from benchmarks.fault_drills import DRILLS
 from benchmarks.frame import make_parser, make_target, report
 
 Row = dict[str, Any]
@@ -26,7 +26,7 @@ _TIMEOUT_S = 900
 def main() -> None:
     """Run the drills one after another."""
     parser = make_parser(__doc__ or "")
-    parser.add_argument("--drills", nargs="+", choices=[*DRILLS, ONE_OR_TWO], default=[*DRILLS, ONE_OR_TWO])
+    parser.add_argument("--drills", nargs="+", choices=list(DRILLS), default=list(DRILLS))
     parser.add_argument("--passes", type=int, default=2, help="undisturbed ones; the first pays for start-up")
     parser.add_argument("--hosts", action="store_true", help="nodes are hosts in network namespaces (needs root)")
     arguments = parser.parse_args()
