@@ -20,7 +20,7 @@ from benchmarks.nodes import OBJECT_STORE_MB, find_running
 from cluster.config import RuntimeSettings
 from cluster.runtime import connect, set_environment
 
-_BRIDGE, _NETWORK, _PORT = "restock-br", "10.177.0", 6399
+_BRIDGE, _LINK, _NETWORK, _PORT = "restock-br", "eth0", "10.177.0", 6399
 HERE = f"{_NETWORK}.1"
 """Address of this process on the bridge."""
 _IMAGE = Path(__file__).parents[1] / "cluster" / "deploy" / "Dockerfile"
@@ -121,9 +121,9 @@ def _make_host(number: int, stack: ExitStack) -> Host:
     host = Host(name=f"restock-{number}", address=f"{_NETWORK}.{number}")
     _run("ip", "netns", "add", host.name)
     stack.callback(_quietly, "ip", "netns", "delete", host.name)
-    _run("ip", "link", "add", f"{host.name}-b", "type", "veth", "peer", "name", "eth0", "netns", host.name)
+    _run("ip", "link", "add", f"{host.name}-b", "type", "veth", "peer", "name", _LINK, "netns", host.name)
     _run("ip", "link", "set", f"{host.name}-b", "master", _BRIDGE, "up")
-    for command in (f"address add {host.address}/24 dev eth0", "link set eth0 up", "link set lo up"):
+    for command in (f"address add {host.address}/24 dev {_LINK}", f"link set {_LINK} up", "link set lo up"):
         _run("ip", "-n", host.name, *command.split())
     return host
 
@@ -132,7 +132,11 @@ def _start_ray(options: str, address: str, *, inside: tuple[str, ...] = ()) -> s
     memory = OBJECT_STORE_MB * 1_000_000
     command = [*inside, _RAY, "start", "--block", f"--node-ip-address={address}", *options.split()]
     return subprocess.Popen(
-        [*command, f"--object-store-memory={memory}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*command, f"--object-store-memory={memory}"],
+        # All share this machine's name, which is a loopback address: by it torch's workers would look for each other.
+        env=os.environ | ({"GLOO_SOCKET_IFNAME": _LINK} if inside else {}),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
 
 
