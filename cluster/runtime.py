@@ -19,6 +19,7 @@ _ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more per training, for warnings that nobody asks for
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how often Train looks whether its workers have finished
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "1",

@@ -18,7 +18,13 @@ SIZES = PilotSizes(series=(2, 4, 8), users=(5, 10, 20), steps=(2_000, 4_000, 8_0
 def test_every_part_of_a_run_is_estimated_and_nothing_is_left_behind(tmp_path: Path) -> None:
     home = make_home(
         tmp_path,
-        overrides=("forecast.epochs=1", "forecast.serve=network", "forecast.batch_size=8", "recommender.epochs=1"),
+        overrides=(
+            "forecast.epochs=1",
+            "forecast.serve=network",
+            "forecast.batch_size=8",
+            # Ray Train is measured at the forecaster.
+            'recommender.members=["frequency", "neighbours"]',
+        ),
     )
     policy = home.settings.policy.model_copy(update={"algorithms": ("direct",), "num_rows": 16, "imitation_steps": 5})
     settings = home.settings.model_copy(update={"policy": policy})

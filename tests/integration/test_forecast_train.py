@@ -16,8 +16,7 @@ from cluster.storage import FolderStorage
 from forecasting.learning_curve import EpochRow
 from forecasting.predict import Forecaster
 from forecasting.preparation import fit_in_process
-from forecasting.team import Team
-from forecasting.train import fit_and_hold_out, fit_served
+from forecasting.train import fit_and_hold_out
 
 pytestmark = pytest.mark.integration
 
@@ -77,13 +76,3 @@ def test_a_killed_worker_changes_nothing_and_a_finished_run_is_not_run_again(
     (curves,) = (settings.home / "curves").iterdir()
     drawn = [(point.step, point.value) for point in read_curve(curves, "train_loss")]
     assert drawn == [(row.epoch, pytest.approx(row.train_loss)) for row in fitted.history]
-
-
-def test_two_workers_learn_together(ray_session: None, settings: Settings) -> None:
-    panel, rows = make_panel(num_series=9), []
-    both = settings.model_copy(update={"forecast": settings.forecast.model_copy(update={"num_workers": 2})})
-    fitted = fit_served(panel, settings=both, on_epoch=rows.append)
-    assert isinstance(fitted, Team)
-    assert tuple(rows) == fitted.history
-    assert rows[1].train_loss < rows[0].train_loss
-    assert np.isfinite(fitted.predict(panel).cumulative_SHQ).all()

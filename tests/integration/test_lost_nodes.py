@@ -26,12 +26,15 @@ def smoke(folder: Path) -> None:
 
     OrderLines(num_rows=24_000, file_rows=2_000).write(folder / "orders")
     calm = load_dataset(shop_settings(folder / "orders", folder / "calm"), today=TODAY, run=run_here)
-    panel, division, seen = make_panel(num_series=8), Division(), {}
+    # Nine: the two workers' shares differ.
+    panel, division, rows, seen = make_panel(num_series=9), Division(), [], {}
     options = (f'home="{folder / "trained"}"', "forecast.threads_per_worker=2")
     alone = fit_in_process(panel, settings=small_settings(*options))
     seen["losses_alone"] = [row.train_loss for row in alone.history if row.phase == "learn"]
     with start_nodes(2, cpus=2) as (cluster, workers):
-        fitted, _ = fit_and_hold_out(panel, settings=small_settings(*options, "forecast.num_workers=2"))
+        both = small_settings(*options, "forecast.num_workers=2")
+        fitted, _ = fit_and_hold_out(panel, settings=both, on_epoch=rows.append)
+        seen["told"] = tuple(rows) == fitted.history
         seen["losses"] = [row.train_loss for row in fitted.history if row.phase == "learn"]
 
         def run(work, tasks):
@@ -63,5 +66,6 @@ def test_two_nodes_share_the_work_and_one_finishes_it_alone(tmp_path: Path) -> N
     assert seen["lost"] == 1
     assert seen["same"], "the loss of a node changed what was written"
     assert seen["divided"] == 2, "one node did everything"
+    assert seen["told"]
     # Workers draw windows of their own: the curves differ by noise.
     np.testing.assert_allclose(seen["losses"], seen["losses_alone"], rtol=0.15)

@@ -225,16 +225,6 @@ def test_the_reward_setting_reaches_the_environment(make_job):
         built.stop()
 
 
-def test_a_remote_runner_samples_too(make_job):
-    job = make_job("ppo", num_env_runners=1)
-    built = build_algorithm(job)
-    try:
-        result = built.train()
-        assert result["env_runners"]["num_env_steps_sampled_lifetime"] == 32 * 8
-    finally:
-        built.stop()
-
-
 @pytest.mark.parametrize("name", ["ppo", "dqn"])
 def test_the_same_seed_gives_the_same_cost_and_another_seed_another(make_job, name):
     reports = []
