@@ -45,6 +45,8 @@ _PROXY_GRACE_S = 5.0
 _OUR_ERROR = re.compile(r"^cluster\.errors\.(\w+): (.*?)\s*(?=\n\S*Error|\Z)", re.MULTILINE | re.DOTALL)
 _HEALTH_PERIOD_S = 2.0
 _DRAIN_LOOK_S = 0.5
+# A proxy that is not ready within Serve's 5 seconds is killed, and the start fails: a busy machine needs longer.
+_CONTROLLER_VARIABLES = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
 # What a user did just now is known to one replica: the one that this user's requests go to.
 _BY_USER = RequestRouterConfig(
     request_router_class="ray.serve.experimental.consistent_hash_router:ConsistentHashRouter"
@@ -208,7 +210,7 @@ def _begin(settings: Settings, *, running: ExitStack, port: int) -> None:
         proxy_location="HeadOnly",
         http_options={"host": settings.serve.host, "port": port, "request_timeout_s": proxy_timeout_s},
         logging_config=_QUIET,
-        controller_options={"runtime_env": {"env_vars": proxy_environment(limits)}},
+        controller_options={"runtime_env": {"env_vars": proxy_environment(limits) | _CONTROLLER_VARIABLES}},
     )
     deploy(settings, serving_versions(settings))
 
