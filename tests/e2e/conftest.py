@@ -58,18 +58,15 @@ hidden = 16
 min_item_users = 2
 
 [policy]
+algorithms = ["direct"]
 max_categories = 1
 min_category_series = 3
 hidden = 16
 num_rows = 64
 rollout_periods = 6
-budget_steps_ppo = 2000
-budget_steps_dqn = 2000
 budget_steps_direct = 40000
 evaluations = 2
 imitation_steps = 50
-minibatch_size = 256
-replay_capacity = 2000
 bootstrap_samples = 200
 """
 
