@@ -9,6 +9,7 @@ requests (serving). Several nodes on one machine share its cores: seconds say wh
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -46,20 +47,22 @@ def main() -> None:
 
 def _run(name: str, arguments: argparse.Namespace) -> Row:
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.fault_drills", name]
+    process = subprocess.Popen(
+        [*command, "--passes", str(arguments.passes), *(["--hosts"] if arguments.hosts else [])],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
     try:
-        done = subprocess.run(
-            [*command, "--passes", str(arguments.passes), *(["--hosts"] if arguments.hosts else [])],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_TIMEOUT_S,
-            cwd=Path(__file__).parents[1],
-        )
-        row: Row = json.loads(done.stdout.strip().splitlines()[-1])
+        out, err = process.communicate(timeout=_TIMEOUT_S)
+        row: Row = json.loads(out.strip().splitlines()[-1])
     except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)  # it takes its nodes with it
+        process.communicate()
         return {"drill": name, "skipped": f"took more than {_TIMEOUT_S} s"}
     except (IndexError, ValueError):
-        return {"drill": name, "skipped": (done.stderr.strip().splitlines() or ["no word"])[-1][:300]}
+        return {"drill": name, "skipped": (err.strip().splitlines() or ["no word"])[-1][:300]}
     return row
 
 

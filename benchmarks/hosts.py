@@ -57,6 +57,8 @@ def why_no_hosts() -> str:
     """Empty where hosts can be made; else the reason."""
     if os.geteuid() != 0:
         return "network namespaces need root"
+    if Path("/sys/class/net", _BRIDGE).exists():
+        return f"{_BRIDGE} is there: another drill runs, or one that was killed left it (ip link delete {_BRIDGE})"
     try:
         _run("ip", "netns", "add", "restock-try")
         _run("ip", "netns", "delete", "restock-try")
