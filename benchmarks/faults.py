@@ -21,7 +21,7 @@ from benchmarks.frame import make_parser, make_target, report
 Row = dict[str, Any]
 
 _QUICK = ("ingest",)
-_TIMEOUT_S = 900
+_TIMEOUT_S, _END_S = 900, 60
 
 
 def main() -> None:
@@ -58,12 +58,21 @@ def _run(name: str, arguments: argparse.Namespace) -> Row:
         out, err = process.communicate(timeout=_TIMEOUT_S)
         row: Row = json.loads(out.strip().splitlines()[-1])
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)  # it takes its nodes with it
-        process.communicate()
+        _end(process)
         return {"drill": name, "skipped": f"took more than {_TIMEOUT_S} s"}
     except (IndexError, ValueError):
         return {"drill": name, "skipped": (err.strip().splitlines() or ["no word"])[-1][:300]}
     return row
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """As Ctrl-C does, so that the drill takes its nodes with it; by force if it does not listen."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.communicate(timeout=_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
 
 
 if __name__ == "__main__":
