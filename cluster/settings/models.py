@@ -85,7 +85,7 @@ class RecommenderSettings(Section):
         description="what chooses weights: the first basket of the last days, all of them, or each user's last basket",
     )
     validation_days: int = Field(28, ge=1, description="last days of history, for next-basket and next-days")
-    validation_users: int = Field(2_000, ge=1, description="users that weights are chosen on, at most")
+    validation_users: int = Field(10_000, ge=1, description="users that weights are chosen on, at most")
     privacy_epsilon: float | None = Field(
         None, gt=0, description="train the sequence model so that users keep this differential privacy (extra privacy)"
     )
