@@ -30,6 +30,7 @@ _PARTS = {
     "replay_report",
     "rolling_study",
     "serving_bare",
+    "serving_batch",
     "serving_shop",
 } | _CASES
 

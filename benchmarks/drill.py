@@ -1,8 +1,9 @@
 """What clients of the service notice while parts of it die and models change.
 
 The service runs with two replicas of each deployment under steady load from a few clients that ask for recommendations,
-forecasts and plans, and tell events. One replica of each deployment, the proxy and the controller are killed with
-SIGKILL; a model is swapped, a broken one is refused, the swap is rolled back; with ``--database postgresql`` its server
+forecasts and plans, and tell events. One replica of each deployment, each process of the proxy and the controller are
+killed with SIGKILL; a model is swapped, a broken one is refused, the swap is rolled back; with ``--database
+postgresql`` its server
 is ended as by a crash and started again. A request fails if it is answered by a 5xx or not at all;
 ``failed_after_retries`` counts those that two more tries, half a second and a second later, did not save. At the end
 every event that was answered for is told again under its key: one that the service does not know was lost.
@@ -43,7 +44,9 @@ _REPLICAS = ("forecaster", "recommender", "policy", "planner", "ingress")
 _TITLES = {name: f"ServeReplica:restock:{name}" for name in _REPLICAS} | {
     "proxy": "ProxyActor",
     "controller": "ServeController",
+    "HAProxy's manager": "HAProxyManager",
 }
+_OF_PROXY = {"python": ("proxy",), "haproxy": ("proxy", "HAProxy's manager", "HAProxy")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +81,7 @@ def main() -> None:
         with running_service(sets) as system, Clients(system) as clients:
             time.sleep(arguments.calm_s)
             rows = [clients.watch("nothing", lambda: "", calm_s=arguments.calm_s)]
-            for name in (*_REPLICAS, "proxy", "controller"):
+            for name in arguments.kill or (*_REPLICAS, *_OF_PROXY[arguments.proxy], "controller"):
                 rows.append(
                     clients.watch(f"kill -9 {name}", lambda name=name: _kill(system, name), calm_s=arguments.calm_s)
                 )
@@ -105,6 +108,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--calm-s", type=float, default=20.0, help="seconds of load after each event")
     parser.add_argument("--shop", type=Path, help="folder of the shop; made if missing")
     parser.add_argument("--proxy", choices=["python", "haproxy"], default="python")
+    parser.add_argument("--kill", nargs="+", choices=[*_TITLES, "HAProxy"], help="what to kill, in this order")
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     arguments = parser.parse_args()
     if arguments.quick:
@@ -142,12 +146,18 @@ def _candidates(settings: Settings) -> tuple[str, str]:
 def _kill(system: System, name: str) -> str:
     for child in system.process.children(recursive=True):
         try:
-            if _TITLES[name] in "".join(child.cmdline()):
+            if _is_called(name, child.cmdline()):
                 child.send_signal(signal.SIGKILL)
                 return f"process {child.pid}"
         except psutil.Error:
             continue
     raise RuntimeError(f"no process of {name}")
+
+
+def _is_called(name: str, command: list[str]) -> bool:
+    if name == "HAProxy":
+        return bool(command) and Path(command[0]).name == "haproxy"
+    return _TITLES[name] in "".join(command)
 
 
 def _release(system: System, verb: str, body: dict[str, str]) -> str:

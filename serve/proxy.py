@@ -20,12 +20,14 @@ _HAPROXY = {
     "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
 }
-_PYTHON = {"RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1", "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "2"}
+_PYTHON = {"RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "2"}
+# A proxy that is gone is started again after three looks.
+_BOTH = {"RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1"}
 
 
 def set_proxy_environment(serving: ServeSettings) -> None:
     """Give Serve the flags of ``serve.proxy``, before Ray starts; what the user has set stays."""
-    for name, value in (_HAPROXY if serving.proxy == "haproxy" else _PYTHON).items():
+    for name, value in (_BOTH | (_HAPROXY if serving.proxy == "haproxy" else _PYTHON)).items():
         os.environ.setdefault(name, value)
 
 

@@ -25,8 +25,8 @@ from serve.plans.work import work_on_run
 from serve.store.database import Database, open_database
 from serve.store.intake import take_once
 from serve.store.live_events import keep_events
-from serve.store.stock_book import Count, Counted, Sold, book_sales, take_count
-from serve.store.tables import PlanLine, PlanRun, RunState
+from serve.store.stock_book import Count, Counted, Received, Sold, book_receipts, book_sales, take_count
+from serve.store.tables import OpenOrder, PlanLine, PlanRun, RunState
 
 SHOP = Shop(num_series=5)
 COUNTED_QTY = 3.0
@@ -37,7 +37,7 @@ _SETTINGS = SETTINGS.model_copy(update={"lease_s": 0.02, "chunk_series": 2})
 
 
 def live_a_day(url: str, kill_at: int | None, only_commits: bool) -> None:
-    """Count, sell, look around, plan, approve and export; whatever was done before a crash is not done again.
+    """Count, sell, look around, plan, approve, export and receive; what was done before a crash is not done again.
 
     Parameters
     ----------
@@ -63,6 +63,7 @@ def live_a_day(url: str, kill_at: int | None, only_commits: bool) -> None:
             export_approved(session, run_id, actor="ann")
     except ConflictError:
         pass  # exported before the crash
+    _tell(database, "delivery", _receive)
     database.close()
 
 
@@ -105,8 +106,20 @@ def _count(session: Any) -> dict[str, Any]:
 
 
 def _sell(session: Any) -> dict[str, Any]:
+    """What customers bought leaves the shelf and is an event of theirs, in one transaction."""
+    bought = [LiveEvent(item_id=item_id, behaviour="purchase", at_s=VISITED_S) for item_id, _ in SHOP.keys]
+    keep_events(session, {"buyer": bought}, now=datetime.fromtimestamp(VISITED_S, UTC))
     sold = [Sold(item_id=item_id, location_id=place, sold_qty=SOLD_QTY, sold_on=TODAY) for item_id, place in SHOP.keys]
     return book_sales(session, sold, actor="till", source="sale")
+
+
+def _receive(session: Any) -> dict[str, Any]:
+    """All that is on order comes."""
+    receipts = [
+        Received(open_order_id=order.open_order_id, received_qty=order.open_qty, received_on=TODAY)
+        for order in session.scalars(select(OpenOrder))
+    ]
+    return book_receipts(session, receipts, actor="till", source="delivery")
 
 
 def _visit(session: Any) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from serve.store.tables import (
     LiveEventRow,
     Movement,
     OpenOrder,
+    OrderState,
     PlanLine,
     PlanRun,
     Stock,
@@ -63,13 +64,17 @@ def assert_one_day_was_lived(url: str) -> None:
         ordered = [line for line in lines if line.order_qty]
         assert ordered
         assert {line.state for line in ordered} == {LineState.EXPORTED}
-        orders = {order.open_order_id: order.open_qty for order in session.scalars(select(OpenOrder))}
-        assert orders == {order_id_of(line.line_id): line.order_qty for line in ordered}
+        orders = session.scalars(select(OpenOrder)).all()
+        came = {order.open_order_id: (order.state, order.received_qty, order.open_qty) for order in orders}
+        assert came == {order_id_of(line.line_id): (OrderState.RECEIVED, line.order_qty, 0.0) for line in ordered}
         total = func.sum(LedgerRow.change_qty)
         sums = dict(session.execute(select(LedgerRow.line_id, total).group_by(LedgerRow.line_id)).all())
         assert sums == {line.line_id: line.order_qty for line in lines}
-        assert {row.on_hand_qty for row in session.scalars(select(Stock))} == {COUNTED_QTY - SOLD_QTY}
-        assert_counts(session, {PlanRun: 1, Export: 1, Batch: 3, Movement: len(lines), LiveEventRow: len(lines)})
+        on_hand = {(row.item_id, row.location_id): row.on_hand_qty for row in session.scalars(select(Stock))}
+        left = COUNTED_QTY - SOLD_QTY
+        assert on_hand == {(line.item_id, line.location_id): left + line.order_qty for line in lines}
+        moves, events = len(lines) + len(ordered), 2 * len(lines)  # seen, and bought
+        assert_counts(session, {PlanRun: 1, Export: 1, Batch: 4, Movement: moves, LiveEventRow: events})
         assert_audit(session, lines)
     database.close()
 
@@ -88,7 +93,9 @@ def assert_audit(session: Any, lines: Any) -> None:
     assert told == {
         ("stock", "count"): 1,
         ("stock", "sale"): len(lines),
-        ("day", "take"): 3,
+        ("day", "take"): 4,
+        ("open_order", "receive"): sum(line.order_qty > 0 for line in lines),
+        ("stock", "receipt"): sum(line.order_qty > 0 for line in lines),
         ("run", "ask"): 1,
         ("run", "finish"): 1,
         ("line", "approve"): len(lines),
