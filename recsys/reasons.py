@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from recsys.interactions import BEHAVIOURS, IntArray, Interactions, RowArray, StrArray
+from recsys.interactions import BEHAVIOURS, PURCHASE, IntArray, Interactions, RowArray, StrArray
 from recsys.metrics import ScoreArray
 from recsys.models.blend import RECENT, Blend
 from recsys.models.ease import EaseModel
@@ -25,13 +25,13 @@ POPULAR_EVER: Final = "popular with other customers"
 _SEQUENCE: Final = "often comes next after your latest purchases"
 _NEXT: Final = "others took it soon after what you took last"
 _ALIKE: Final = "customers who take what you take also take it"
-_VERBS: Final = {
-    "view": "looked at",
-    "click": "clicked on",
-    "cart": "put in your cart",
-    "purchase": "bought",
-    "review": "reviewed",
-    "poor review": "reviewed",
+_DONE: Final = {
+    "view": "looked at {}",
+    "click": "clicked on {}",
+    "cart": "put {} in your cart",
+    "purchase": "bought {}",
+    "review": "reviewed {}",
+    "poor review": "reviewed {}",
 }
 
 
@@ -69,14 +69,18 @@ def _sentences_N(blend: Blend, name: str, histories: Interactions, *, user_N: In
 
 
 def _counted_N(histories: Interactions, *, user_N: IntArray, item_N: IntArray) -> list[str]:
-    """How often the user took the very item, by what they did last with it."""
+    """How often the user bought the very item; or, if never, how often they last did what they did with it."""
     width = histories.num_items
     key_E = histories.user_E * width + histories.item_E
     order = np.argsort(key_E, kind="stable")
     first = np.searchsorted(key_E[order], user_N * width + item_N)
     behind = np.searchsorted(key_E[order], user_N * width + item_N, side="right")
-    verbs = [_VERBS[BEHAVIOURS[code]] for code in histories.behaviour_E[order[behind - 1]]]
-    return [f"because you {verb} it {_times(count)}" for verb, count in zip(verbs, behind - first, strict=True)]
+    sentences = []
+    for start, end in zip(first, behind, strict=True):
+        done = histories.behaviour_E[order[start:end]]
+        told = PURCHASE if (done == PURCHASE).any() else done[-1]
+        sentences.append(f"because you {_DONE[BEHAVIOURS[told]].format('it')} {_times(int((done == told).sum()))}")
+    return sentences
 
 
 def _times(count: int) -> str:
@@ -94,6 +98,6 @@ def _because_N(model: NeighbourModel, histories: Interactions, *, user_N: IntArr
             model.item_IK[histories.item_E[events]] == item, model.score_IK[histories.item_E[events]], 0
         )
         event = events[int(np.argmax(closeness.sum(axis=1) * weight_E[events]))]
-        verb = _VERBS[BEHAVIOURS[histories.behaviour_E[event]]]
-        sentences.append(f"because you {verb} {histories.item_ids_I[histories.item_E[event]]}")
+        done = _DONE[BEHAVIOURS[histories.behaviour_E[event]]]
+        sentences.append(f"because you {done.format(histories.item_ids_I[histories.item_E[event]])}")
     return sentences

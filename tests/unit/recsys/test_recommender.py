@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from cluster.errors import ArtifactError
 from recsys.evaluate import evaluate
 from recsys.holdout import Holdout, hold_out_tables
-from recsys.models.blend import RECENT, choose_weights, seen_share
+from recsys.models.blend import RECENT, Blend, choose_weights, seen_share
+from recsys.models.frequency import PersonalFrequency
 from recsys.models.popularity import Popularity
 from recsys.models.sequence import SequenceModel
 from recsys.predict import Recommender
-from recsys.reasons import POPULAR, POPULAR_EVER
+from recsys.reasons import POPULAR, POPULAR_EVER, reasons_UK
 from recsys.sessions import LiveEvent
 from recsys.train import blend_models, hold_out_validation
 
@@ -123,6 +124,16 @@ def test_a_frequency_reason_counts_right():
         for item, reason in zip(items, reasons, strict=True):
             count = bought.count(item)
             assert reason == f"because you bought it {words.get(count, f'{count} times')}"
+
+
+def test_a_reason_counts_what_was_bought_and_else_what_was_done_last():
+    orders = orders_of([("a", "1", "x", 1), ("a", "2", "x", 2)])
+    told = events_of([("a", "x", 3, "cart"), ("a", "y", 3, "view"), ("a", "y", 4, "cart"), ("a", "y", 5, "cart")])
+    log = read(orders, told, until=10)
+    blend = Blend(models={"frequency": PersonalFrequency().fit(log)}, weights={"frequency": 1.0}, seen_allowed=True)
+    item_UK = log.item_rows(["x", "y"])[None]
+    reasons = reasons_UK(blend, log, parts=blend.parts(log), item_UK=item_UK)
+    assert reasons[0].tolist() == ["because you bought it twice", "because you put it in your cart twice"]
 
 
 def test_similar_items_are_the_neighbours():
