@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from cluster.announce import announce
 from cluster.artifacts import ArtifactStore, open_store
@@ -139,7 +140,7 @@ def _plan_parts(job: _PlanJob, *, processes: int) -> list[OrderPlan]:
     rows = list(groups_of(job.view.num_series, size=_PART_SERIES))
     if processes == 1 or len(rows) == 1:
         return [job.part(part) for part in rows]
-    # A fork shares history and models as they are; nothing that runs threads has been asked anything yet.
+    # A fork shares history and models as they are.
     with ProcessPoolExecutor(
         min(processes, len(rows)), mp_context=get_context("fork"), initializer=_take_job, initargs=(job,)
     ) as pool:
@@ -150,7 +151,8 @@ _jobs: list[_PlanJob] = []
 
 
 def _take_job(job: _PlanJob) -> None:
-    # Of a forked process: what it plans.
+    # Of a forked process: what it plans. Torch's threads stayed behind in the parent, and would be waited for.
+    torch.set_num_threads(1)
     _jobs[:] = [job]
 
 

@@ -2,16 +2,19 @@
 
 import asyncio
 import re
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+import torch
 from serving_home import AFTER_ON, Home, make_home
 
 from cluster.dataset import open_dataset
 from cluster.errors import DataError
 from forecasting.explain import driver_phrases, explain_forecast
 from forecasting.predict import Forecaster
-from restock.planning import PlanFiles, plan_orders
+from restock.planning import PlanFiles, _take_job, plan_orders
 from rl.orders import OrderPlan
 from serve.answers import PlanAnswer, PlanQuestion
 from serve.layout import LocalReplicas
@@ -65,6 +68,27 @@ def test_parts_and_processes_change_no_line(home: Home, monkeypatch: pytest.Monk
     # Series predicted beside others differ in the last digit.
     for name in ("forecast_qty", "wish_qty", "money_at_risk"):
         assert parts.table[name].to_pylist() == pytest.approx(whole.table[name].to_pylist(), abs=1e-3)
+
+
+def largest_exponential() -> float:
+    return float(torch.zeros(1 << 20).exp().max())
+
+
+def test_a_forked_process_does_not_wait_for_threads_of_its_parent() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert largest_exponential() == 1.0  # the parent's threads start here; a fork has none of them
+        pool = ProcessPoolExecutor(1, mp_context=get_context("fork"), initializer=_take_job, initargs=(None,))
+        answer = pool.submit(largest_exponential)
+        try:
+            assert answer.result(timeout=60) == 1.0
+        finally:
+            for process in list((pool._processes or {}).values()):
+                process.kill()
+            pool.shutdown()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_the_service_answers_the_same_plan(home: Home) -> None:
