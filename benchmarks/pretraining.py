@@ -170,7 +170,7 @@ def _learn(
             optimizer.param_groups[0]["lr"] = rate * (1.0 - (epoch + step / len(crops)) / _PASSES)
             loss = loss_of(windows.cut(crop, target_end=end))
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
     network.eval()

@@ -92,7 +92,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--without", nargs="*", choices=SIMPLE, default=[], help="simple rows to leave out")
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE", help="any setting")
     arguments = parser.parse_args()
-    if arguments.since != LAST_WEEK and arguments.dataset != CJ_WEEK:
+    if arguments.since != LAST_WEEK and (arguments.interactions or arguments.dataset != CJ_WEEK):
         parser.error(f"--since is for --dataset {CJ_WEEK}")
     return arguments
 

@@ -70,7 +70,9 @@ class HabitModel:
         taken_N = np.concatenate([part[1] for part in parts])
         kept = np.random.default_rng(self.seed).permutation(len(taken_N))[: self.max_pairs]
         weights = _train(feature_NF[kept], taken_N[kept], epochs=self.epochs, seed=self.seed)
-        return replace(self._knowing(interactions), weights=weights)
+        code_UD = np.random.default_rng(self.seed).standard_normal((interactions.num_users, 64), dtype=np.float32)
+        vector_ID = _taken(interactions).sign().T @ code_UD
+        return replace(self._knowing(interactions), weights=weights, vector_ID=vector_ID)
 
     def score_UI(self, histories: Interactions) -> ScoreArray:
         """Chance of each item of the history."""
@@ -105,16 +107,14 @@ class HabitModel:
         )
 
     def _knowing(self, interactions: Interactions) -> Self:
-        """The same model, with what these histories say of items."""
-        taken_UI = user_matrix(interactions, weight_E=np.ones(interactions.num_events, np.float32))
+        """The same model, with what these histories say of items: all that a pair's features need."""
+        taken_UI = _taken(interactions)
         users_I = np.bincount(taken_UI.indices, minlength=interactions.num_items)
         again_I = np.bincount(taken_UI.indices[taken_UI.data > 1], minlength=interactions.num_items)
-        code_UD = np.random.default_rng(self.seed).standard_normal((interactions.num_users, 64), dtype=np.float32)
         columns = [(again_I + 1) / (users_I + 10), np.log1p(users_I)]
         if self.target != "last-basket":
             columns += _lately(interactions)
-        item_IF = np.stack(columns, axis=1).astype(np.float32)
-        return replace(self, item_IF=item_IF, vector_ID=taken_UI.sign().T @ code_UD)
+        return replace(self, item_IF=np.stack(columns, axis=1).astype(np.float32))
 
     def _examples(self, interactions: Interactions) -> Iterator[tuple[FeatureArray, npt.NDArray[np.bool_]]]:
         """Features of histories at earlier moments, and what was taken after each."""
@@ -185,6 +185,11 @@ class HabitModel:
             columns += _cycle(values_E, pair_E, count_N)
             columns += [np.log1p(_sum(np.exp2(-values_E / half), pair_E, len(key_N))) for half in half_lives]
         return user_N, item_N, np.column_stack([*columns, self.item_IF[item_N]]).astype(np.float32)
+
+
+def _taken(interactions: Interactions) -> sparse.csr_array:
+    """How often each user took each item."""
+    return user_matrix(interactions, weight_E=np.ones(interactions.num_events, np.float32))
 
 
 def _lately(interactions: Interactions) -> list[npt.NDArray[np.float64]]:

@@ -27,16 +27,6 @@ _MOST_ROWS = 8_192
 """Padded rows of one pass: bounds its memory, a kilobyte a row, and what padding can cost."""
 _OWN_INPUT = "weights_QZ"
 """The one input that is the policy's and not the series'."""
-_INPUTS = (
-    "net_S",
-    "on_order_SL",
-    "mean_SH",
-    "cumulative_SHQ",
-    _OWN_INPUT,
-    "lead_time_S",
-    "review_period_S",
-    "terms_SV",
-)
 
 
 class PolicyStack:
@@ -84,8 +74,11 @@ class PolicyStack:
             number_G = [self._number_of[id(policy)] for policy, _ in part]
             row_GN, is_real_GN = _padded([rows for _, rows in part])
             own_GQZ = self._weights_GQZ(number_G, forecast)
-            padded = [own_GQZ if name == _OWN_INPUT else torch.from_numpy(inputs[name][row_GN]) for name in _INPUTS]
-            wish_GN = self._run(number_G, tuple(padded))
+            padded = {
+                name: own_GQZ if name == _OWN_INPUT else torch.from_numpy(value[row_GN])
+                for name, value in inputs.items()
+            }
+            wish_GN = self._run(number_G, padded)
             wish_S[row_GN[is_real_GN]] = wish_GN.numpy()[is_real_GN]
         return wish_S
 
@@ -97,7 +90,7 @@ class PolicyStack:
         return torch.from_numpy(np.ascontiguousarray(weights_QGZ.transpose(1, 0, 2)))
 
     @torch.inference_mode()
-    def _run(self, number_G: list[int], inputs: tuple[Tensor, ...]) -> Tensor:
+    def _run(self, number_G: list[int], inputs: dict[str, Tensor]) -> Tensor:
         stacked = self._stacked
         if number_G != list(range(len(self._policies))):
             chosen = torch.tensor(number_G)
@@ -105,8 +98,8 @@ class PolicyStack:
         wish_GN, _ = vmap(self._one)(stacked, inputs)
         return wish_GN
 
-    def _one(self, weights: dict[str, Tensor], inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        wish_N, action_N = functional_call(self._graph, weights, inputs)
+    def _one(self, weights: dict[str, Tensor], inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        wish_N, action_N = functional_call(self._graph, weights, (), inputs)
         return wish_N, action_N
 
 

@@ -1,8 +1,6 @@
 """The replicas alone: loading, swapping, and what they do before and after."""
 
 import asyncio
-import subprocess
-import sys
 from datetime import date, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fresh_process import loaded_by
 from serving_home import (
     AFTER_ON,
     ITEMS,
@@ -212,6 +211,4 @@ class Handle:
     ],
 )
 def test_a_replica_imports_only_what_it_needs(module: str, forbidden: list[str]) -> None:
-    code = f"import sys, {module}; print([name for name in {forbidden} if name in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert found.strip() == "[]"
+    assert loaded_by(f"import {module}", among=forbidden) == []
