@@ -33,7 +33,9 @@ class Peak:
         self._thread.join()
 
     def _sample(self) -> None:
-        while not self._stop.wait(self._every_s):
+        is_over = False
+        while not is_over:
+            is_over = self._stop.wait(self._every_s)  # once more at the end: a short run is seen too
             with suppress(psutil.NoSuchProcess):
                 self.megabytes = max(self.megabytes, self._measure())
 

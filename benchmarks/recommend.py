@@ -21,7 +21,7 @@ import torch
 from benchmarks.frame import make_parser, make_target, report
 from benchmarks.recommend_cases import CASES, CJ_WEEK, LAST_WEEK, PROTOCOLS, Case, load_case, load_file
 from benchmarks.recommend_kept import KeptNetworks
-from benchmarks.recommend_rows import SIMPLE, simple_models
+from benchmarks.recommend_rows import COSTLY, SIMPLE, simple_models
 from cluster.config import Settings, load_settings
 from cluster.errors import RestockError
 from cluster.manifest import digest_of
@@ -43,7 +43,7 @@ _SHOWN = ("model", "group", "seed", "fit_seconds", "seconds_per_epoch", "users_p
 _READING = ("recency", "own_share", "back_off", "nearness", "before")
 """Parameters that change how a history is read, not what is learned."""
 _BOOTSTRAP = 1_000
-_QUICK_USERS = 1_500
+_QUICK_USERS = 600
 _QUICK = ("recommender.epochs=2", "recommender.validation_users=500")
 _GAIN_PERCENT = 3.0
 
@@ -94,6 +94,8 @@ def _parse() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.since != LAST_WEEK and (arguments.interactions or arguments.dataset != CJ_WEEK):
         parser.error(f"--since is for --dataset {CJ_WEEK}")
+    if arguments.quick:
+        arguments.without = [*arguments.without, *COSTLY]
     return arguments
 
 

@@ -32,6 +32,8 @@ SIMPLE = (
     "als",
     "bpr",
 )
+COSTLY = ("ease", "ease-recency", "als", "bpr")
+"""Of these, what takes longer than all others together; the quick form leaves them out."""
 _HALF_LIFE_DAYS = 90.0
 _POPULAR_WEIGHT = 0.1
 _LARGE_BASKET = 3.0
