@@ -48,7 +48,7 @@ def test_a_closer_promise_takes_more_noise_and_is_kept():
 
 def test_a_loose_promise_lets_it_learn_what_follows():
     settings = SETTINGS.model_copy(
-        update={"privacy_epsilon": 1e6, "privacy_clip": 10.0, "epochs": 25, "learning_rate": 3e-2}
+        update={"privacy_epsilon": 1e6, "privacy_clip": 10.0, "epochs": 50, "learning_rate": 3e-2}
     )
     model = SequenceModel(settings=settings, seed=0).fit(LOG)
     best_U = model.score_UI(LOG).argmax(axis=1)
